@@ -132,7 +132,7 @@ def merged(
     """Merge an index in a process, by `workers` or by none but itself, while some are killed; gives its report."""
     command = [python, "-m", "visor_bench.bulk", "merge", str(workers), str(int(relearn)), str(segment_rows)]
     with subprocess.Popen(command, env=_environ(home), stdout=subprocess.PIPE) as process:  # noqa: S603
-        killed = _kill(process, kills, 0.2, 3.0)
+        killed = _kill(process, kills, 0.1, 1.0)
         out, _ = process.communicate(timeout=RUN_MAX_S)
     if process.returncode:
         raise click.ClickException(f"a merge ended with status {process.returncode}")
@@ -201,7 +201,7 @@ def bulk(
     """Run `visor bulk` on a folder, while random workers are killed. Returns how many were, and what it reported."""
     command = [str(program or _visor()), "bulk", str(folder), "--workers", str(workers), "--json"]
     with subprocess.Popen(command, env=_environ(home), stdout=subprocess.PIPE) as process:  # noqa: S603
-        killed = _kill(process, kills, 2, 8)
+        killed = _kill(process, kills, 0.5, 1.5)
         out, _ = process.communicate(timeout=RUN_MAX_S)
     if process.returncode:
         raise click.ClickException(f"visor bulk ended with status {process.returncode}")
@@ -210,10 +210,13 @@ def bulk(
 
 
 def _kill(process: subprocess.Popen[bytes], kills: int, least_s: float, most_s: float) -> int:
-    """Kill random workers below a process, one after such a time; returns how many were."""
+    """Kill random workers below a process, each at such a time after there were some; returns how many were."""
     killed, chance = 0, random.Random(0)  # noqa: S311
     deadline = time.monotonic() + RUN_MAX_S
     while killed < kills and process.poll() is None and time.monotonic() < deadline:
+        if not worker_processes(process.pid):
+            time.sleep(0.1)
+            continue
         time.sleep(chance.uniform(least_s, most_s))
         if found := worker_processes(process.pid):
             os.kill(chance.choice(found), signal.SIGKILL)

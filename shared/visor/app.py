@@ -245,16 +245,17 @@ class App:
     def try_again(self, source: str | None = None) -> int:
         """Have everything that failed and may succeed now embedded once more, of one source or of all; returns how
         much. What Google Cloud has, its scheduled crawls try again; this is for an owner who asks."""
-        return self.crawler.try_again(self._hopeful(source)) + self.retry_letters(source)
+        return self.crawler.try_again(self.hopeful(source)) + self.retry_letters(source)
 
     def crawl(self, source: Source, **options: Any) -> tuple[CrawlRun, int]:
         """Crawl a source, and have embedded once more what failed before and the crawl has not published anew. Returns
         how much that is, too. `options` as those of `Crawler.crawl`."""
-        failed = {failure.item: failure for failure in self._hopeful(source.name)}
+        failed = {failure.item: failure for failure in self.hopeful(source.name)}
         run = self.crawler.crawl(source, on_change=lambda change: failed.pop(change.item.id, None), **options)
         return run, self.crawler.try_again(failed.values()) + self.retry_letters(source.name)
 
-    def _hopeful(self, source: str | None) -> list[Failure]:
+    def hopeful(self, source: str | None) -> list[Failure]:
+        """What failed and may succeed now, of one source or of all."""
         from visor.ingest.schedule import live_failures, may_succeed
 
         failures = live_failures(self.stores.documents)
@@ -488,17 +489,19 @@ class App:
             )
         return news.snapshot
 
-    def check_model(self) -> None:
+    def check_model(self, *, everywhere: bool = False) -> None:
         """Refuse to embed on this machine for an index of another model, or with settings of an engine that is none.
         Raises as `visor.ingest.reindex.check_model` and `visor.storage.engine.open_engine`.
 
-        On Google Cloud the functions are deployed with a new model before its reindex begins.
+        Args:
+            everywhere: Also for an index on Google Cloud, which others embed: there the functions are deployed with a
+                new model before its reindex begins.
         """
         from visor.errors import ModelNotBuilt
         from visor.ingest.reindex import check_model
 
         _ = self.engine
-        if self.settings.backend == "local":
+        if everywhere or self.settings.backend == "local":
             with suppress(ModelNotBuilt):  # which embeds nothing
                 check_model(self.stores.documents, self.fingerprint, self.settings.model)
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,7 @@ from visor_bench.bulk import (
     searchable,
     segments,
     stored,
+    worker_processes,
     write_index,
     write_pictures,
 )
@@ -179,6 +183,105 @@ def test_a_dry_run_says_what_it_would_take_and_keeps_nothing(program: Path, sett
     assert found == {"pictures": 3600, "hosts": 1, "workers": 4, "hours": 0.5, "limit": "host", "cost": 2.0}
     assert "about 30.0 min, for the rate of one host" in done.stderr
     assert not [*(settings.home / "indexes").rglob("bulk/*")]
+
+
+@pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGKILL])
+def test_no_worker_outlives_the_command(
+    program: Path, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: signal.Signals
+) -> None:
+    """Two commands at once would ask a host twice as fast as `--host-rate` says."""
+    monkeypatch.setenv("VISOR_BATCH_SIZE", "1")
+    write_pictures(tmp_path / "pictures", 300)
+    with subprocess.Popen([program, "bulk", tmp_path / "pictures", "--workers=2"], stderr=subprocess.PIPE) as command:
+        workers = _soon(lambda: worker_processes(command.pid))
+        command.send_signal(by)
+    assert workers
+    assert _soon(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
+
+
+def _soon(found: Callable[[], Any]) -> Any:
+    """What is found at last."""
+    until = time.monotonic() + 60
+    while not (what := found()) and time.monotonic() < until:
+        time.sleep(0.1)
+    return what
+
+
+def test_without_a_model_nothing_is_listed(
+    program: Path, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_pictures(tmp_path / "pictures", 3)
+    monkeypatch.setenv("VISOR_MODELS", str(tmp_path / "none"))
+    done = asked(program, settings, str(tmp_path / "pictures"))
+    assert done.returncode == 1
+    assert "Run `visor model build`" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not [*(settings.home / "indexes").rglob("bulk/*")]
+
+
+def test_an_error_of_workers_ends_in_a_sentence(
+    program: Path, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_pictures(tmp_path / "pictures", 3)
+    models = tmp_path / "models"
+    shutil.copytree(settings.models, models)
+    monkeypatch.setenv("VISOR_MODELS", str(models))
+    for path in models.rglob("*.tflite"):
+        path.write_bytes(b"damaged")
+    done = asked(program, settings, str(tmp_path / "pictures"), "--workers=1")
+    assert done.returncode == 1
+    *_, said = done.stderr.splitlines()
+    assert said.startswith("visor: ")
+    assert "has 7 bytes" in said
+    assert said.endswith("run `visor model build`.")
+
+
+DELIVER = """
+import sys
+from types import SimpleNamespace
+from visor.bulk.pipeline import EmbedBatches
+from visor.bulk.waiting import WaitingBatches
+from visor.errors import StoreUnavailable
+from visor.ingest.batch_plan import EmbedReport
+from visor.settings import Settings
+from visor.storage import open_stores
+from visor.storage.publish import publish
+from visor.schema.items import Change, Item, item_id
+
+settings, attempts = Settings.read(), []
+with open_stores(settings) as stores:
+    waiting = WaitingBatches(stores)
+    item = Item(id=item_id("shop", "1"), source="shop", key="1", image_url="https://shop.example/1.jpg")
+    publish(waiting, [Change(action="embed", item=item, version=1)], run="r")
+
+    def embed(body, *, attempt):
+        attempts.append(attempt)
+        if attempt < 3:
+            raise ZeroDivisionError
+        return EmbedReport(failed=1)
+
+    def message(self, name, tries=[]):
+        tries.append(name)
+        if len(tries) == 1:
+            raise StoreUnavailable("away")
+        return own(self, name)
+
+    meter = SimpleNamespace(flush=lambda: None)
+    model = SimpleNamespace(batch_embedder=SimpleNamespace(embed=embed), settings=settings, stores=stores, meter=meter)
+    WaitingBatches.message, own = message, WaitingBatches.message
+    (one,) = waiting.all()
+    for _ in range(2):
+        lanes = [("a", [one.name])]
+        print([counts["failed"] for counts in EmbedBatches(settings, None, 1).run_inference(lanes, model)])
+print(attempts)
+"""
+
+
+def test_a_batch_that_fails_as_nobody_foresaw_ends_no_run(program: Path, settings: Settings) -> None:
+    """From the third try on, embed finds the item: as with a queue, which delivers again."""
+    python = program.with_name("python")
+    done = subprocess.run([python, "-c", DELIVER], capture_output=True, text=True, timeout=120)
+    assert done.stdout.split("\n") == ["[1]", "[]", "[1, 2, 3]", ""], done.stderr
 
 
 GOOGLE = ("--runner=DataflowRunner", "--region=us-central1", "--sdk_container_image=image")

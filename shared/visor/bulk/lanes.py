@@ -6,12 +6,13 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby
 from typing import NamedTuple
 
 from visor.bulk.waiting import Waiting
 from visor.http.url_policy import host_of
 from visor.link_check.probe import is_web
-from visor.schema.items import Item
+from visor.schema.items import BATCH_SIZE_MAX, Item
 
 DIRECT = "DirectRunner"
 
@@ -48,10 +49,25 @@ class PacedReader:
             return self._read(item)
 
 
-def lanes_of(waiting: Iterable[Waiting], lanes: int) -> Iterator[tuple[str, str]]:
+def lanes_of(waiting: Iterable[Waiting], lanes: int, few: int = BATCH_SIZE_MAX) -> Iterator[tuple[str, str]]:
     """The lane and name of each batch: a host has so many lanes, and its batches take turns; one that asks no host has
-    a lane of its own."""
-    turns: dict[str, int] = defaultdict(int)
-    for one in waiting:
-        turns[one.host] += 1
-        yield (f"{one.host}.{turns[one.host] % lanes}" if one.host else one.name), one.name
+    a lane of its own.
+
+    Args:
+        waiting: By host, as `WaitingBatches.all` gives it.
+        few: Hosts with fewer pictures share a lane of about so many: a batch, a shard and a commit for each of a
+            thousand hosts would be as many as for a thousand times the pictures.
+    """
+    shared, room = 0, 0
+    for host, batches in groupby(waiting, key=lambda one: one.host):
+        found = list(batches)
+        pictures = sum(one.pictures for one in found)
+        if host and pictures < few:
+            if pictures > room:
+                shared, room = shared + 1, few
+            room -= pictures
+        for turn, one in enumerate(found, 1):
+            if not host:
+                yield one.name, one.name
+            else:
+                yield f"few.{shared}" if pictures < few else f"{host}.{turn % lanes}", one.name

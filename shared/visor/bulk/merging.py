@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from visor.bulk.run import run
+from visor.bulk.run import poll_s_of, run
 from visor.bulk.waiting import Waiting
 from visor.console import progress
 from visor.index.format.manifest import SegmentEntry
@@ -35,7 +35,8 @@ class BeamBuild:
         self.say(f"{len(waiting())} of {len(rows)} segments, with {sum(rows.values())} images, are to be built")
         if len(waiting()) > 1:  # one alone is built here as soon
             with progress("Built", sum(one.pictures for one in waiting())) as advance:
-                run(waiting, self.runner, lambda _: arguments, advance=advance, say=self.say)
+                poll_s = poll_s_of(self.settings)
+                run(waiting, self.runner, lambda _: arguments, advance=advance, say=self.say, poll_s=poll_s)
         for name in rows:
             # Workers leave what cannot be built, or belongs to a manifest that was replaced: here it is said.
             build_waiting(index.objects, index.documents, name)

@@ -15,7 +15,8 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import apache_beam as beam
 import msgspec
@@ -31,20 +32,22 @@ from apache_beam.runners.portability.portable_runner import JobServiceHandle
 
 from visor.app import App
 from visor.bulk.lanes import DIRECT, PacedReader, Politeness, lanes_of
-from visor.bulk.waiting import WaitingBatches
+from visor.bulk.waiting import WaitingBatches, joined
 from visor.errors import Conflict, CorruptObject, NotFound, SettingsError, StoreUnavailable
 from visor.http.throttle import PAUSE_MAX_S
 from visor.index.merge.pieces import build_waiting
 from visor.ingest.batch_plan import EmbedReport
 from visor.ingest.embed import BatchIncomplete
-from visor.ingest.worker import BACK_OFF_MAX_S, BACK_OFF_S
+from visor.ingest.worker import BACK_OFF_MAX_S, BACK_OFF_S, counts_as_try
 from visor.settings import Settings
 from visor.storage import LazyStores
+from visor.storage.queue import Message
 
 METRICS = "visor"
 STORE_TRIES = 5
 """Times that a worker asks a store which does not answer, before its bundle fails."""
 
+Answer = TypeVar("Answer")
 Lane = tuple[str, Iterable[str]]
 """A lane's name, and the names of its batches."""
 
@@ -67,6 +70,7 @@ class EmbedBatches(ModelHandler):  # type: ignore[misc]  # Beam's classes are un
             here = Settings.read()  # a worker's image says where it has the model
             settings = msgspec.structs.replace(settings, home=here.home, models=here.models)
         app = App(settings)
+        app.check_model(everywhere=True)  # the one of this worker's image
         app.read_image = PacedReader(app.read_image, self._politeness)
         return app
 
@@ -78,39 +82,56 @@ class EmbedBatches(ModelHandler):  # type: ignore[misc]  # Beam's classes are un
     ) -> Iterator[dict[str, int]]:
         """Embed and commit the batches of lanes, one after the other. Yields what came of each batch, in items."""
         waiting = WaitingBatches(model.stores)
+
+        def read(name: str) -> Message | None:
+            with suppress(NotFound):  # which is done, before this bundle was run again
+                return _patiently(partial(waiting.message, name))
+            return None
+
         for _, names in batch:
-            for name in names:
+            for messages in waiting.gathered(names, self.settings.batch_size, read):
+                body = joined(messages)
                 try:
-                    counts = vars(self._deliver(model, waiting, name))
-                except NotFound:
-                    continue  # done, before this bundle was run again
+                    counts = vars(self._deliver(model, body))
+                except CorruptObject as exc:
+                    waiting.bury(body, attempts=1, why=str(exc))
+                    counts = vars(EmbedReport())
+                for message in messages:
+                    _patiently(partial(waiting.acknowledge, message))
                 for what, count in counts.items():
                     Metrics.counter(METRICS, what).inc(count)
                 yield counts
         model.meter.flush()
 
-    def _deliver(self, model: App, waiting: WaitingBatches, name: str) -> EmbedReport:
-        message, report = waiting.message(name), EmbedReport()
-        attempt = self._attempt
-        tries = 0
+    def _deliver(self, model: App, body: bytes) -> EmbedReport:
+        """What came of a batch. Raises CorruptObject if it is none."""
+        report, attempt = EmbedReport(), self._attempt
         while True:
             try:
-                report.add(model.batch_embedder.embed(message.body, attempt=attempt))
+                report.add(_patiently(partial(model.batch_embedder.embed, body, attempt=attempt)))
             except BatchIncomplete as exc:
                 report.add(exc.done)
                 attempt += exc.counts
                 time.sleep(min(exc.retry_after_s or BACK_OFF_S * 2 ** (attempt - 1), BACK_OFF_MAX_S, PAUSE_MAX_S))
-                continue
-            except CorruptObject as exc:
-                waiting.bury(message.body, attempts=1, why=str(exc))
-            except (StoreUnavailable, Conflict):
-                tries += 1
-                if tries == STORE_TRIES:
+            except CorruptObject:
+                raise
+            except Exception as exc:
+                # The next try of a batch whose fault nobody foresaw finds out, item by item, which one has it.
+                if not counts_as_try(exc) or attempt >= model.settings.embed_attempts_max:
                     raise
-                time.sleep(BACK_OFF_S * 2 ** (tries - 1))
-                continue
-            waiting.acknowledge(message)
-            return report
+                attempt += 1
+            else:
+                return report
+
+
+def _patiently(ask: Callable[[], Answer]) -> Answer:
+    """What a store says at last."""
+    for tries in range(STORE_TRIES - 1):
+        try:
+            return ask()
+        except (StoreUnavailable, Conflict):
+            time.sleep(BACK_OFF_S * 2**tries)
+    return ask()
 
 
 def _waiting_lanes(_: None, settings: Settings, lanes: int) -> Iterator[tuple[str, str]]:
@@ -127,7 +148,7 @@ def checked_options(runner: str, arguments: Sequence[str], settings: Settings, w
     given: dict[str, Any] = {"runner": runner}
     if runner == DIRECT:
         given |= {"direct_num_workers": workers, "direct_running_mode": "multi_processing"}
-        given |= {"default_sdk_harness_log_level": "ERROR"}
+        given |= {"default_sdk_harness_log_level": "CRITICAL"}  # an error ends the pass, and is said then
     elif runner == "DataflowRunner":
         folder = f"gs://{settings.bucket}/{settings.index}/beam"
         given |= {"project": settings.project, "temp_location": folder, "max_num_workers": workers}
@@ -157,8 +178,9 @@ def _names(arguments: Sequence[str], option: str) -> bool:
     return any(one == f"--{option}" or one.startswith(f"--{option}=") for one in arguments)
 
 
-def run_pass(flags: Sequence[str], what: str, settings: Settings, *arguments: Any) -> dict[str, int]:
-    """Run a pipeline over what waits, to its end. Returns what was done, in items.
+def run_pass(flags: Sequence[str], what: str, settings: Settings, *arguments: Any) -> dict[str, int] | None:
+    """Run a pipeline over what waits, to its end. Returns what was done, in items; None in Dataflow's launcher, which
+    starts the job once this process has ended.
 
     On DirectRunner in a process of its own, for that ends with the first worker that is killed: Beam would wait for
     such a worker for ever.
@@ -166,10 +188,10 @@ def run_pass(flags: Sequence[str], what: str, settings: Settings, *arguments: An
     Args:
         what: Which of `STAGES`, which have the rest of the arguments.
     """
-    logging.getLogger("apache_beam").setLevel(logging.ERROR)
     options = PipelineOptions(flags)
-    runner = None
-    if options.get_all_options()["runner"] == DIRECT:
+    runner, here = None, options.get_all_options()["runner"] == DIRECT
+    logging.getLogger("apache_beam").setLevel(logging.CRITICAL if here else logging.ERROR)
+    if here:
         # Beam's choice of a runner may download one; this is the one that has worker processes.
         encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options())
         provision = provision_api.ProvisionInfo(pipeline_options=encoded)
@@ -180,7 +202,7 @@ def run_pass(flags: Sequence[str], what: str, settings: Settings, *arguments: An
     STAGES[what](pipeline, msgspec.structs.replace(settings, owner_key=""), *arguments)
     result = pipeline.run()
     if options.view_as(GoogleCloudOptions).template_location:
-        return {}  # in Dataflow's launcher: the job starts once this process has ended
+        return None
     result.wait_until_finish()
     counters = result.metrics().query(beam.metrics.MetricsFilter().with_namespace(METRICS))["counters"]
     return {one.key.metric.name: int(one.result) for one in counters}

@@ -4,33 +4,42 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import signal
+import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 
 from visor.app import App
 from visor.bulk.lanes import DIRECT, Politeness
-from visor.bulk.waiting import Waiting, WaitingBatches, host_digest
+from visor.bulk.waiting import Waiting, WaitingBatches
 from visor.errors import VisorError
 from visor.free_tier.allowances import counted
-from visor.ingest.push import LINES_MAX, Pusher
-from visor.schema.items import Record
-from visor.schema.push import PushAnswer, PushedItem, PushItem
+from visor.ingest.push import LINE_BYTES_MAX, LINES_MAX, NO_ROOM, Pusher
+from visor.schema.items import Change, Record
+from visor.schema.push import PushAnswer, PushedItem
 from visor.settings import Settings
 from visor.storage import LazyStores, Stores
 
 ERRORS_MAX, IDLE_MAX, IDLE_USUAL = 3, 9, 5
 """Runs of the pipeline on this machine without one more batch done, after which the bulk gives up: by an error, and by
 a worker that ended; and after which it looks for a picture that ends workers, as embed does from its third try."""
-POLL_S = 1.0
+POLL_S, POLL_BUCKET_S = 1.0, 300.0
+"""How often it is looked how much is left: a bucket charges for each list of a thousand names."""
+REFUSED_KEPT = 5
+"""Refused lines of a file that are named: there may be millions."""
+
+
+_SAID = re.compile(r"^((?:\w+\.)*[A-Z]\w+: )(.+?)(?: \[while running .*)?$", re.M)
+"""An error's line at the end of a traceback."""
 
 
 class WorkerEnded(VisorError):
@@ -64,11 +73,23 @@ class BulkReport(Record, frozen=True, kw_only=True):
     """Batches that still wait."""
     counts: dict[str, int] = msgspec.field(default_factory=dict)
     """What the passes that ended well say was embedded, updated, deleted, done before and failed."""
+    uncounted: int = 0
+    """Pictures that were done in passes that ended early, which say nothing of what came of them."""
+    starts_later: bool = False
+    """What is left waits for a job that begins once this process has ended."""
 
     @property
     def went_well(self) -> bool:
         """Whether nothing is left, and not everything failed."""
-        return not self.left and {what for what, count in self.counts.items() if count} != {"failed"}
+        only_failed = not self.uncounted and {what for what, count in self.counts.items() if count} == {"failed"}
+        return not only_failed and (self.starts_later or not self.left)
+
+    def __str__(self) -> str:
+        if self.starts_later:
+            return f"Batches that wait for the job, which starts now: {self.left:,}"
+        said = [f"{count} {name.replace('_', ' ')}" for name, count in self.counts.items() if count]
+        said += [f"{self.uncounted} done before a worker ended"] * (self.uncounted > 0)
+        return ", ".join(said) or "There was nothing to do"
 
 
 def bulk_app(settings: Settings) -> App:
@@ -84,11 +105,17 @@ def waiting_of(app: App) -> WaitingBatches:
     return app.stores.queue
 
 
-def push_file(app: App, path: Path, *, limit: int | None = None) -> PushAnswer:
+def push_file(
+    app: App, path: Path, *, limit: int | None = None, wants: Callable[[Change], bool] = lambda change: True
+) -> PushAnswer:
     """Publish the items of JSON Lines, as pushed ones. Their version is the file's time, so that the same file says
-    nothing new. Of the answer's `items`, only those that are refused."""
+    nothing new. Of the answer's `items`, only the first `REFUSED_KEPT` that are refused.
+
+    Args:
+        wants: Says of each change that is accepted whether it is to be published.
+    """
     at = path.stat().st_mtime
-    pusher = Pusher(
+    pusher = _FilePusher(
         queue=app.stores.queue,
         documents=app.stores.documents,
         settings=app.settings,
@@ -97,25 +124,38 @@ def push_file(app: App, path: Path, *, limit: int | None = None) -> PushAnswer:
         files=app.settings.backend == "local",
         attributes=app.configuration.attributes,
     )
-    accepted, refused = 0, list[PushedItem]()
+    pusher.wants = wants
+    # Nothing is embedded meanwhile, so what fits today has to be counted here.
+    room = app.meter.headroom("embed", owner=True)
+    accepted, refused, named = 0, 0, list[PushedItem]()
     with path.open("rb") as file:
-        wanted = islice(((number, line) for number, line in enumerate(file, 1) if line.strip()), limit)
-        while some := list(islice(wanted, LINES_MAX)):
+        wanted = islice(((number, line) for number, line in enumerate(_lines(file), 1) if line.strip()), limit)
+        while some := list(islice(wanted, max(0, min(LINES_MAX, room - accepted)))):
             answer = pusher.push_numbered(some)
-            accepted += answer.accepted
-            refused += (one for one in answer.items if one.state == "refused")
-    return PushAnswer(accepted=accepted, refused=len(refused), items=tuple(refused))
+            accepted, refused = accepted + answer.accepted, refused + answer.refused
+            named += (one for one in answer.items if one.state == "refused")
+            del named[REFUSED_KEPT:]
+        for number, _ in wanted:
+            refused += 1
+            if len(named) < REFUSED_KEPT:
+                named.append(PushedItem(line=number, state="refused", reason=NO_ROOM))
+    return PushAnswer(accepted=accepted, refused=refused, items=tuple(named))
 
 
-def hosts_of_file(path: Path, limit: int | None) -> Counter[str]:
-    """Pictures that the items of JSON Lines name, by host, as far as they can be read."""
-    found: Counter[str] = Counter()
-    with path.open("rb") as lines:
-        for line in islice((line for line in lines if line.strip()), limit):
-            with suppress(ValueError):  # which msgspec's and those of addresses are
-                item = msgspec.json.decode(line, type=PushItem)
-                found[host_digest(item.image_url or "")] += not item.deleted
-    return found
+def _lines(file: BinaryIO) -> Iterator[bytes]:
+    """The lines of a file; of one that is too long, as a whole catalogue in one is, no more than shows that."""
+    while line := file.readline(LINE_BYTES_MAX + 1):
+        rest = line
+        while not rest.endswith(b"\n") and (rest := file.readline(LINE_BYTES_MAX)):
+            pass
+        yield line
+
+
+class _FilePusher(Pusher):
+    wants: Callable[[Change], bool]
+
+    def _publish(self, changes: Sequence[Change]) -> None:
+        super()._publish([change for change in changes if self.wants(change)])
 
 
 def estimate(
@@ -141,6 +181,11 @@ def estimate(
     )
 
 
+def poll_s_of(settings: Settings) -> float:
+    """How often `run` may look how much is left."""
+    return POLL_S if settings.backend == "local" else POLL_BUCKET_S
+
+
 def run(
     waiting: Callable[[], list[Waiting]],
     runner: str,
@@ -148,6 +193,7 @@ def run(
     *,
     advance: Callable[[int], None],
     say: Callable[[str], None],
+    poll_s: float = POLL_S,
 ) -> BulkReport:
     """Have a pipeline do all that waits.
 
@@ -156,52 +202,71 @@ def run(
 
     Args:
         arguments: Those of `run_pass`, by the attempt that `EmbedBatches` is told of.
+        poll_s: How often it is looked how much is left.
 
     Raises:
-        Exception: As Beam's, for what no run could do.
+        VisorError: What no run could do.
     """
     started = time.monotonic()
-    passes, idle = 0, 0
+    passes, idle, uncounted = 0, 0, 0
     counts: Counter[str] = Counter()
     left = waiting()
     while left:
         passes += 1
         try:
-            counts.update(_pass(waiting, runner, arguments(1 + max(0, idle - IDLE_USUAL)), advance))
+            done = _pass(waiting, runner, arguments(1 + max(0, idle - IDLE_USUAL)), advance, poll_s)
+            if done is None:
+                return BulkReport(passes=passes, left=len(left), starts_later=True)
+            counts.update(done)
             break
         except Exception as exc:
             still = waiting()
+            uncounted += max(0, _pictures(left) - _pictures(still))
             idle = 0 if len(still) < len(left) else idle + 1
             if runner != DIRECT or idle == (IDLE_MAX if isinstance(exc, WorkerEnded) else ERRORS_MAX):
                 raise
             say(f"{'A worker ended' if isinstance(exc, WorkerEnded) else exc}: {len(still)} batches are left")
             left = still
-    return BulkReport(passes=passes, seconds=time.monotonic() - started, left=len(waiting()), counts=dict(counts))
+    took_s = time.monotonic() - started
+    return BulkReport(passes=passes, seconds=took_s, left=len(waiting()), counts=dict(counts), uncounted=uncounted)
+
+
+def _pictures(waiting: Sequence[Waiting]) -> int:
+    return sum(one.pictures for one in waiting)
 
 
 def _pass(
-    waiting: Callable[[], list[Waiting]], runner: str, arguments: tuple[Any, ...], advance: Callable[[int], None]
-) -> dict[str, int]:
+    waiting: Callable[[], list[Waiting]],
+    runner: str,
+    arguments: tuple[Any, ...],
+    advance: Callable[[int], None],
+    poll_s: float,
+) -> dict[str, int] | None:
     """One run of the pipeline. On this machine in a process, whose group is ended with it: no worker outlives it."""
     if runner != DIRECT:
         from visor.bulk.pipeline import run_pass
 
-        return run_pass(*arguments)
+        try:
+            return run_pass(*arguments)
+        except VisorError:
+            raise
+        except Exception as exc:
+            raise _in_words(exc) from exc
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_send_pass, args=(sender, *arguments))
-    pictures = sum(one.pictures for one in waiting())
+    pictures = _pictures(waiting())
     process.start()
     sender.close()
     try:
         ended = False
         while not ended:
-            ended = receiver.poll(POLL_S)
-            left = sum(one.pictures for one in waiting())
+            ended = receiver.poll(poll_s)
+            left = _pictures(waiting())
             if left != pictures:
                 advance(pictures - left)
             pictures = left
-        result: dict[str, int] | Exception = receiver.recv()
+        result: dict[str, int] | Exception | None = receiver.recv()
     except EOFError:
         raise WorkerEnded(
             "A worker of this machine ended again and again before it had done a batch",
@@ -224,9 +289,27 @@ def _send_pass(sender: Connection, *arguments: Any) -> None:
 
     if hasattr(os, "setsid"):
         os.setsid()
+    threading.Thread(target=_end_with_command, daemon=True).start()
     for threads in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
         os.environ.setdefault(threads, "1")  # a worker has one core
     try:
         sender.send(run_pass(*arguments))
     except Exception as exc:  # noqa: BLE001 — carried to the other process
-        sender.send(VisorError(f"{type(exc).__name__}: {exc!s:.2000}"))
+        sender.send(_in_words(exc))
+
+
+def _end_with_command() -> None:
+    """No worker outlives the command, however that was ended."""
+    command = multiprocessing.parent_process()
+    assert command is not None
+    command.join()
+    if hasattr(os, "killpg"):
+        os.killpg(0, signal.SIGKILL)
+    os._exit(1)
+
+
+def _in_words(exc: Exception) -> VisorError:
+    """What an error of Beam's says: the last line of a worker's traceback, if it has one."""
+    *_, said = _SAID.findall(str(exc)) or [("", f"{type(exc).__name__}: {exc!s:.1000}")]
+    kind, text = said
+    return VisorError(text.removesuffix(".") if kind.startswith("visor.") else f"{kind}{text}")

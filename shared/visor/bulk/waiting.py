@@ -9,19 +9,22 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
 
+from visor.errors import CorruptObject
 from visor.http.url_policy import host_of
 from visor.link_check.probe import is_web
 from visor.schema.items import Batch, Change
 from visor.storage import Stores
-from visor.storage.publish import decode_batch
+from visor.storage.publish import BATCH_BYTES_MAX, decode_batch
 from visor.storage.queue import LETTERS_MAX, DeadLetter, Message, check_bodies
 
 FOLDER = "bulk/"
+AT_ONCE, LEASE_S = 64, 900.0
+"""Messages that are taken out of the index's own queue at once, and how long they are kept from others meanwhile."""
 
 
 class Waiting(NamedTuple):
@@ -67,6 +70,20 @@ class WaitingBatches:
     def waiting(self) -> int:
         return sum(1 for _ in self.all())
 
+    def take_over(self) -> tuple[int, int]:
+        """Have what waits in the index's own queue wait here. Returns the pictures among it, and how many messages are
+        left there: leased ones, and what waits for another try. Not for Pub/Sub, which pushes messages to embed."""
+        own, pictures = self._stores.queue, 0
+        while messages := own.receive(AT_ONCE, lease_s=LEASE_S):
+            for message in messages:
+                try:
+                    self.publish([message.body])
+                    pictures += sum(change.action != "delete" for change in decode_batch(message.body).changes)
+                except CorruptObject as exc:
+                    self.bury(message.body, attempts=message.attempt, why=str(exc))
+                own.acknowledge(message)
+        return pictures, own.waiting()
+
     def receive(self, limit: int, *, lease_s: float) -> list[Message]:
         """The first batches, which are not kept from others: embedding one twice changes nothing."""
         names = [one.name for one, _ in zip(self.all(), range(limit), strict=False)]
@@ -75,6 +92,33 @@ class WaitingBatches:
     def message(self, name: str) -> Message:
         """One batch. Raises NotFound if it is done."""
         return Message(id=name, body=bytes(self._objects.get(name)), receipt=name, attempt=1)
+
+    def gathered(
+        self, names: Iterable[str], size: int, read: Callable[[str], Message | None] | None = None
+    ) -> Iterator[tuple[Message, ...]]:
+        """The batches of those names that still wait: each alone, or several that `joined` makes one of.
+
+        Args:
+            size: Changes in one, at most.
+            read: In place of `message`; None for what is done.
+        """
+        held: dict[tuple[str, str], list[tuple[Message, Batch]]] = defaultdict(list)
+        for name in names:
+            message = (read or self.message)(name)
+            if message is None:
+                continue
+            try:
+                batch = decode_batch(message.body)
+            except CorruptObject:
+                yield (message,)
+                continue
+            some = held[batch.source, batch.run]
+            if some and not _fits([*some, (message, batch)], size):
+                yield tuple(one for one, _ in some)
+                some.clear()
+            some.append((message, batch))
+        for some in filter(None, held.values()):
+            yield tuple(one for one, _ in some)
 
     def acknowledge(self, message: Message) -> None:
         self._objects.delete(message.receipt)
@@ -96,6 +140,23 @@ class WaitingBatches:
 
     def close(self) -> None:
         """Nothing: the stores are their opener's."""
+
+
+def _fits(some: Sequence[tuple[Message, Batch]], size: int) -> bool:
+    """Whether batches of one source and run may be joined. Of an item that is in two of them, the newer might not be
+    the one that counts."""
+    items = [change.item.id for _, batch in some for change in batch.changes]
+    small = sum(len(message.body) for message, _ in some) <= BATCH_BYTES_MAX
+    return small and len(items) <= size and len({*items}) == len(items)
+
+
+def joined(messages: Sequence[Message]) -> bytes:
+    """The body of one batch with the changes of all: a host with few pictures makes a batch of few."""
+    if len(messages) == 1:
+        return messages[0].body
+    batches = [decode_batch(message.body) for message in messages]
+    changes = tuple(change for batch in batches for change in batch.changes)
+    return msgspec.json.encode(Batch.of(batches[0].source, batches[0].run, changes))
 
 
 def host_digest(url: str) -> str:

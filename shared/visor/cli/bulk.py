@@ -8,6 +8,7 @@ import math
 import os
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ import click
 import msgspec
 
 from visor.console import Number, as_json, print_json, progress, say
-from visor.errors import Conflict, SettingsError
+from visor.errors import Conflict, SettingsError, SourceError
 from visor.schema.words import counted
 from visor.settings import Settings
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 RUNNERS = ("DirectRunner", "DataflowRunner", "FlinkRunner", "SparkRunner")
 LINES = (".jsonl", ".ndjson")
-REFUSED_SHOWN = 5
 
 
 @click.command("bulk", context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
@@ -88,10 +88,10 @@ def bulk_command(
             "Name what to embed, before options of Beam; or give --reindex or --merge, which have no --dry-run. "
             "--relearn belongs to --merge"
         )
-    from visor.bulk.lanes import Politeness
+    from visor.bulk.lanes import DIRECT, Politeness
     from visor.bulk.merging import BeamBuild
     from visor.bulk.pipeline import checked_options
-    from visor.bulk.run import BulkReport, bulk_app, estimate, run, waiting_of
+    from visor.bulk.run import BulkReport, bulk_app, estimate, poll_s_of, run, waiting_of
     from visor.bulk.waiting import pictures_by_host
 
     settings = _settings(what)
@@ -104,11 +104,21 @@ def bulk_command(
         return
     with bulk_app(settings) as app:
         if not reindex:
-            app.check_model()
-        found, listed = _list(app, what, limit=limit, dry_run=dry_run, confirm_loss=confirm_loss)
-        queue = waiting_of(app)
+            app.check_model(everywhere=True)
+        if runner == DIRECT and not dry_run:
+            _ = app.fingerprint  # without a model nothing is listed
+        queue, ended = waiting_of(app), None
+        try:
+            found, listed = _list(app, what, limit=limit, dry_run=dry_run, confirm_loss=confirm_loss)
+        except SourceError as exc:
+            # What was listed before waits, and no other run would list it again.
+            if dry_run or not queue.waiting():
+                raise
+            say("The source ended in an error, which stands below. What it gave before is embedded first")
+            found, listed, ended = Counter(), False, exc
         expected = estimate(found or pictures_by_host(queue.all()), workers, politeness, worker_price)
-        say(_sentence(expected))
+        if expected.pictures:
+            say(_sentence(expected))
         report = BulkReport(estimate=expected)
         if not dry_run:
             with progress("Done", expected.pictures) as advance:
@@ -118,14 +128,19 @@ def bulk_command(
                     lambda attempt: (flags, "embed", settings, politeness, attempt),
                     advance=advance,
                     say=say,
+                    poll_s=poll_s_of(settings),
                 )
                 report = msgspec.structs.replace(done, estimate=expected)
             if settings.backend == "local":
                 app.merge(build=build if app.engine is None else None)
             switched = app.reindex(confirm_loss=confirm_loss).switched if reindex else True
-            say(", ".join(f"{count} {name.replace('_', ' ')}" for name, count in report.counts.items() if count))
+            say(str(report))
+            if report.counts.get("failed"):
+                say("`visor failures` lists what failed, and why")
     if as_json:
         print_json(report)
+    if ended is not None:
+        raise ended
     sys.exit(not (listed and report.went_well) or not (dry_run or switched or settings.backend != "local"))
 
 
@@ -171,29 +186,28 @@ def _list(
 ) -> tuple[Counter[str], bool]:
     """Have all that is to be embedded wait. Returns pictures by host for a dry run, after which nothing waits; and
     whether there was anything to list."""
-    from visor.bulk.run import hosts_of_file, push_file
+    from visor.bulk.run import waiting_of
     from visor.bulk.waiting import host_digest
     from visor.cli.index import tell_run
 
     found: Counter[str] = Counter()
+    if app.settings.backend == "local" and not dry_run:
+        taken, left = waiting_of(app).take_over()
+        if taken:
+            say(f"Taking over what waits in the queue: {counted(taken, 'picture')}")
+        if left:
+            say(f"Left in the queue, not due or at work elsewhere: {counted(left, 'batch')}; `visor index` embeds them")
     if what is None:
         app.reindex(lambda published: say(f"{published} items listed"), confirm_loss=confirm_loss)
-        app.try_again()
+        _tell_again(app.try_again())
         return found, True
     path = Path(what).expanduser()
-    if path.suffix in LINES and path.is_file():
-        if dry_run:
-            found = hosts_of_file(path, limit)
-            return found, bool(found)
-        answer = push_file(app, path, limit=limit)
-        for one in answer.items[:REFUSED_SHOWN]:
-            say(f"  line {one.line}: {one.reason}")
-        say(f"{counted(answer.accepted, 'line')} of {path.name} accepted, {answer.refused:,} refused")
-        return found, bool(answer.accepted)
 
     def count(change: Change) -> None:
         found[host_digest(change.item.image_url)] += change.action != "delete"
 
+    if path.suffix in LINES and path.is_file():
+        return found, _list_file(app, path, limit, count if dry_run else None)
     source = _source(app, what, path, limit=limit, dry_run=dry_run)
     say(f"Reading {source.name}")
     again = 0
@@ -203,9 +217,37 @@ def _list(
     else:
         run, again = app.crawl(source, **options)
     tell_run(run)
-    if again:
-        say(f"Trying again what failed before: {counted(again, 'item')}")
+    _tell_again(again)
     return found, run.state != "empty"
+
+
+def _list_file(app: App, path: Path, limit: int | None, count: Callable[[Change], object] | None) -> bool:
+    """Have the items of JSON Lines wait, or only counted; returns whether there was one."""
+    from visor.bulk.run import push_file
+    from visor.sources.config import PUSHED
+
+    failed = {} if count else {failure.item: failure for failure in app.hopeful(PUSHED)}
+
+    def wants(change: Change) -> bool:
+        """Not what failed at this version already: that is tried again below."""
+        if count:
+            count(change)
+        elif (before := failed.get(change.item.id)) is None or before.version < change.version:
+            failed.pop(change.item.id, None)
+            return True
+        return False
+
+    answer = push_file(app, path, limit=limit, wants=wants)
+    for one in answer.items:
+        say(f"  line {one.line}: {one.reason}")
+    say(f"{counted(answer.accepted, 'line')} of {path.name} accepted, {answer.refused:,} refused")
+    _tell_again(0 if count else app.crawler.try_again(failed.values()) + app.retry_letters(PUSHED))
+    return bool(answer.accepted)
+
+
+def _tell_again(items: int) -> None:
+    if items:
+        say(f"Trying again what failed before: {counted(items, 'item')}")
 
 
 def _source(app: App, what: str, path: Path, *, limit: int | None, dry_run: bool) -> Source:
@@ -236,7 +278,10 @@ def _source(app: App, what: str, path: Path, *, limit: int | None, dry_run: bool
 
 def _sentence(expected: BulkEstimate) -> str:
     """The estimate in words."""
-    waits = "the rate of one host" if expected.limit == "host" else f"{expected.workers} workers"
+    waits = "the rate of one host" if expected.limit == "host" else counted(expected.workers, "worker")
     time = f"{expected.hours:.1f} h" if expected.hours >= 1 else f"{expected.hours * 60:.1f} min"
-    cost = "their cost is not known here: --worker-price names it" if expected.cost is None else f"{expected.cost:.2f}"
-    return f"{expected.pictures} pictures of {expected.hosts} hosts: about {time}, for {waits}; cost: {cost}"
+    cost = "their cost is not known here: --worker-price names it"
+    if expected.cost is not None:
+        cost = f"cost: {expected.cost:.2f}"
+    asked = f" of {counted(expected.hosts, 'host')}" if expected.hosts else ""
+    return f"{counted(expected.pictures, 'picture')}{asked}: about {time}, for {waits}; {cost}"

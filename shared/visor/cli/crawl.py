@@ -24,7 +24,7 @@ from visor.settings import Settings
 def crawl_command(name: str, dry_run: bool, limit: int | None, confirm_loss: bool, as_json: bool) -> None:
     """Crawl the source NAME of visor.toml. Fails if there is nothing to index."""
     from visor.app import App
-    from visor.cli.index import tell_run
+    from visor.cli.index import tell_run, tell_stopped_bulk
 
     def show(change: Change) -> None:
         click.echo(f"{change.action:6}  {change.item.id}  {change.item.title}  {change.item.image_url}")
@@ -44,6 +44,7 @@ def crawl_command(name: str, dry_run: bool, limit: int | None, confirm_loss: boo
         print_json(run)
     else:
         tell_run(run)
+        tell_stopped_bulk(app)
     sys.exit(run.state == "empty")
 
 

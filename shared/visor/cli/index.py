@@ -11,7 +11,7 @@ import msgspec
 
 from visor import errors
 from visor.console import Number, as_json, print_json, progress, say
-from visor.errors import BadRequest, ImageError
+from visor.errors import BadRequest, ImageError, SourceError
 from visor.schema.words import counted
 from visor.settings import Settings
 
@@ -57,6 +57,7 @@ def index_command(path_or_source: str, confirm_loss: bool, as_json: bool) -> Non
     app.remember(source.name, config)
     run = crawl_and_embed(app, source, confirm_loss=confirm_loss)
     failed = tell_failures(app, source.name, run.listed)
+    tell_stopped_bulk(app)
     if as_json:
         print_json(run)
     lost = config["kind"] == "folder" and any(said in reason for reason in run.failures for said in UNREADABLE)
@@ -68,7 +69,14 @@ def crawl_and_embed(app: App, source: Source, *, confirm_loss: bool = False) -> 
     app.check_model()
     _ = app.embedder  # Without a model nothing is crawled.
     say(f"Crawling {source.name}")
-    run, again = app.crawl(source, confirm_loss=confirm_loss)
+    try:
+        run, again = app.crawl(source, confirm_loss=confirm_loss)
+    except SourceError:
+        # What was read before is published, and no other run would publish it again.
+        if app.stores.queue.waiting():
+            say("The source ended in an error, which stands below. What it gave before is embedded first")
+            embed_queued(app, None)
+        raise
     tell_run(run)
     if again:
         say(f"Trying again what failed before: {counted(again, 'item')}")
@@ -84,8 +92,8 @@ def tell_run(run: CrawlRun) -> None:
         say(f"  {sample}")
 
 
-def embed_queued(app: App, count: int) -> None:
-    """Embed all that waits, which is about `count` items, and merge it."""
+def embed_queued(app: App, count: int | None) -> None:
+    """Embed all that waits, which is about `count` items if that is known, and merge it."""
     from visor.ingest.batch_plan import EmbedReport
     from visor.ingest.worker import Worker
 
@@ -101,6 +109,14 @@ def embed_queued(app: App, count: int) -> None:
 
         Worker(app.stores.queue, app.batch_embedder, on_report=on_report, on_wait=on_wait).drain()
     app.merge()
+
+
+def tell_stopped_bulk(app: App) -> None:
+    """Say how much of a bulk that was stopped waits: what its crawl saw is nothing new to another crawl."""
+    from visor.bulk.waiting import WaitingBatches
+
+    if left := WaitingBatches(app.stores).waiting():
+        say(f"`visor bulk` was stopped, or is at work: {counted(left, 'batch')} of it wait; run it again to go on")
 
 
 def tell_failures(app: App, source: str, listed: int) -> bool:

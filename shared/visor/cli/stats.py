@@ -24,6 +24,7 @@ FEW = 0.5
 def stats_command(as_json: bool) -> None:
     """Print the index's size, its model, the last crawls and what failed."""
     from visor.app import App
+    from visor.cli.index import tell_stopped_bulk
     from visor.ingest.schedule import live_failures
     from visor.storage import existing
 
@@ -53,6 +54,7 @@ def stats_command(as_json: bool) -> None:
     if stats.learned_from:
         click.echo(f"visitors' photos that the index has learned from: {stats.learned_from:,}")
     click.echo(f"{counted(document['waiting_batches'], 'batch')} waiting, dead letters: {document['dead_letters']:,}")
+    tell_stopped_bulk(app)
     for run in runs:
         counts = ", ".join(
             f"{run.get(name, 0)} {name}" for name in ("seen", "published", "updated", "deleted", "failed")

@@ -55,6 +55,8 @@ SCANS_MAX = 64
 """A progressive JPEG has about ten scans; thousands of them are a way to keep a processor busy."""
 PIECES_MAX = 200_000
 """Strips or tiles of a TIFF. Each takes 7 µs, and a scan of 366 megapixels with a strip for each row has 20,000."""
+PAGES_MAX = 8
+"""Pages of a TIFF among which the first whole picture is sought."""
 MISSING_MAX = 0.5
 """Share of a JPEG's rows that may be missing at its end."""
 
@@ -68,7 +70,9 @@ _MODE_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2}
 _VALID = "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, HEIC, JPEG 2000, JPEG XL and RAW with a preview are decoded"
 _SAVE_ANEW = "Open it in a picture program and save it as JPEG or PNG"
 _WITH_ANIMATIONS = frozenset({"GIF", "PNG", "WEBP", "AVIF"})
-_ORIENTATION_TAG, _MAKE_TAG, _DNG_TAG = 0x0112, 0x010F, 0xC612
+_ORIENTATION_TAG, _MAKE_TAG, _DNG_TAG, _SUBFILE_TAG = 0x0112, 0x010F, 0xC612, 0x00FE
+_NOT_WHOLE = 0b101
+"""Of a TIFF's pages: those of less resolution, and masks."""
 _FILLED_IN = 126, 129
 """Greys that a decoder fills in for what a JPEG lacks."""
 _UPRIGHT = {
@@ -103,7 +107,8 @@ class DecodedImage:
 
 
 def decode_image(data: bytes | memoryview, *, pixels_max: int, side_hint: int | None = None) -> DecodedImage:
-    """The picture in `data`: of an animation the first frame that is not blank, of several pages the first.
+    """The picture in `data`: of an animation the first frame that is not blank, of several pages the first that is no
+    thumbnail or mask of another.
 
     A JPEG whose end is missing is decoded as browsers do it, as long as half of its rows are there.
 
@@ -151,9 +156,7 @@ class _File:
             image = _OPENERS[self.form](BytesIO(self.data))
         except (SyntaxError, IndexError, TypeError, KeyError, struct.error) as exc:
             raise UnidentifiedImageError(str(exc)) from exc
-        if len(image.tile) > PIECES_MAX:
-            found = f"The {self.form} is cut into {len(image.tile):,} pieces"
-            raise UndecodableImage(found, valid=f"At most {PIECES_MAX:,} strips or tiles", remedy=_SAVE_ANEW)
+        self._check_pieces(image)
         return image
 
     def decoded(self, orientation: int = 1) -> DecodedImage:
@@ -162,6 +165,9 @@ class _File:
         if preview is not None:
             return preview
         with self.open() as image:
+            if isinstance(image, TiffImageFile):
+                _turn_to_picture(image)
+                self._check_pieces(image)
             width, height = image.size
             self._check_size(width, height)
             profile = image.info.get("icc_profile")
@@ -198,6 +204,11 @@ class _File:
             raise UndecodableImage("The RAW file has no preview", valid=_VALID, remedy="Export it as JPEG")
         orientation = orientation if pixels else _raw_orientation(self.data)
         return replace(replace(self, data=self.data[start:], form="JPEG").decoded(orientation), format="RAW")
+
+    def _check_pieces(self, image: ImageFile.ImageFile) -> None:
+        if len(image.tile) > PIECES_MAX:
+            found = f"The {self.form} is cut into {len(image.tile):,} pieces"
+            raise UndecodableImage(found, valid=f"At most {PIECES_MAX:,} strips or tiles", remedy=_SAVE_ANEW)
 
     def _check_size(self, width: int, height: int) -> None:
         if width < 1 or height < 1:
@@ -240,7 +251,11 @@ class _File:
         if self._fits(image, size):
             deep = has_sixteen_bits(image)
             image.load()
-            whole = stretched(image, self.open()) if deep else bands_of(image)
+            whole = (
+                stretched(image, self._again(image))
+                if deep
+                else bands_of(_shown(image) if self.form == "BMP" else image)
+            )
             frame = reduced(whole, image.size, self._factor(*image.size))
             if self.is_cut and _filled_in_share(frame) > MISSING_MAX:
                 raise EOFError("more than half of its rows are missing")
@@ -258,6 +273,13 @@ class _File:
             raise self._too_large(*whole_size)
         frame = reduced((plain(band) for band in chain([first], bands)), size, self._factor(*size))
         return frame.transpose(_UPRIGHT[turn]) if turn in _UPRIGHT else frame
+
+    def _again(self, image: ImageFile.ImageFile) -> ImageFile.ImageFile:
+        """The same picture, not yet loaded."""
+        again = self.open()
+        if isinstance(image, TiffImageFile):
+            again.seek(image.tell())
+        return again
 
     def _scaled(self, image: ImageFile.ImageFile) -> tuple[int, int]:
         """Have the decoder itself scale as far as is wanted, or further where memory is short; returns that size."""
@@ -332,6 +354,26 @@ def _form(data: bytes) -> str:
         name = {"HTML": "an HTML page", "JSON": "a JSON document", "XML": "an XML document"}.get(other, other)
         raise UndecodableNow(f"This is {name}, not a picture", valid=_VALID, remedy="Use the picture itself")
     raise UndecodableImage(f"The {len(data):,} bytes are not an image", valid=_VALID, remedy=_SAVE_ANEW)
+
+
+def _turn_to_picture(tiff: TiffImageFile) -> None:
+    """Go to the first page that is no thumbnail or mask of another one; else to the first."""
+    try:
+        for page in range(PAGES_MAX):
+            tiff.seek(page)
+            kind = tiff.tag_v2.get(_SUBFILE_TAG, 0)
+            if not (isinstance(kind, int) and kind & _NOT_WHOLE):
+                return
+    except Exception:  # noqa: BLE001, S110 - there is no such page, or a broken one: the first is a picture all the same
+        pass
+    tiff.seek(0)
+
+
+def _shown(bmp: Image.Image) -> Image.Image:
+    """As browsers show it: Windows' programs leave the alpha of what has none at 0."""
+    if bmp.mode == "RGBA" and bmp.getchannel("A").getextrema() == (0, 0):
+        bmp.putalpha(255)
+    return bmp
 
 
 def _orientation(exif: bytes | None) -> int:

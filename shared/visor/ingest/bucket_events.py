@@ -42,7 +42,7 @@ class _Object(msgspec.Struct, frozen=True):
     updated: str | None = None
     timeDeleted: str | None = None  # noqa: N815
     """A newer generation has taken its place."""
-    metadata: dict[str, str] = {}
+    metadata: dict[str, str] | None = None
 
     def version(self, kind: str) -> int:
         """Grows with (generation, metageneration), and is comparable with the time of a crawl in milliseconds."""
@@ -91,7 +91,7 @@ class BucketEventHandler:
                 size_bytes=int(event.size),
                 etag=event.md5Hash or event.crc32c or event.etag,
                 modified=event.updated,
-                metadata=event.metadata,
+                metadata=event.metadata or {},
             )
         except (msgspec.ValidationError, ValueError) as exc:
             found, remedy = f"A notification cannot be read: {exc}", "Send what Cloud Storage says of an object"
@@ -109,10 +109,11 @@ class BucketEventHandler:
 
     def _change(self, source: BucketSource, kind: str, stored: Stored, version: int) -> Change | None:
         if kind == DELETED:
+            # Taken first: what is written while it is asked for is newer.
+            gone_ms = int(self.clock().timestamp() * 1000)
             if source.open().has(stored.name):
                 return None
             key = source.key(stored.name)
-            gone_ms = int(self.clock().timestamp() * 1000)
             return Change.deletion(item_id(source.name, key), source.name, gone_ms, key=key)
         try:
             item = checked_item(source.item(stored), self.attributes)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
+from codecs import BOM_UTF8
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
@@ -33,6 +34,7 @@ LINES_MAX = 1_000
 """Items in one request: some 16 batches."""
 LINE_BYTES_MAX = 65_536
 URL_LENGTH_MAX = 2_000
+NO_ROOM = "no more fits what is free today; send it again tomorrow"
 TEXTS = ("collection", "licence", "author", "group")
 
 
@@ -123,7 +125,7 @@ class Pusher:
         room = self.meter.headroom("embed", owner=True)
         taken = list(changes.values())
         for line, change in taken[room:]:
-            answers[line] = _refused(line, change, "no more fits what is free today; send it again tomorrow")
+            answers[line] = _refused(line, change, NO_ROOM)
         self._publish([change for _, change in taken[:room]])
         for line, change in taken[:room]:
             answers[line] = PushedItem(line=line, key=change.item.key, id=change.item.id, state="accepted")
@@ -143,13 +145,13 @@ class Pusher:
 
 
 def _read(lines: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, PushItem | str]]:
-    """The item of each line, or why it cannot be read."""
+    """The item of each line, or why it cannot be read. Editors of Windows begin a file with a byte order mark."""
     for number, line in lines:
         if len(line) > LINE_BYTES_MAX:
-            yield number, f"it has {len(line)} bytes; at most {LINE_BYTES_MAX} are taken"
+            yield number, f"it has more than the {LINE_BYTES_MAX} bytes that are taken"
             continue
         try:
-            yield number, msgspec.json.decode(line, type=PushItem)
+            yield number, msgspec.json.decode(line.removeprefix(BOM_UTF8), type=PushItem)
         except msgspec.ValidationError as exc:
             found, valid, _ = misfit(exc, PushItem, line)
             yield number, f"{found}; valid: {valid}"

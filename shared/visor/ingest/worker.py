@@ -126,7 +126,7 @@ class Worker:
         except VisorError as exc:
             wait_s = getattr(exc, "retry_after_s", None) or BACK_OFF_S * 2 ** (message.attempt - 1)
             LOG.warning("Message %s, attempt %d: %s", message.id, message.attempt, exc)
-            counts = _counts(exc)
+            counts = counts_as_try(exc)
             self.queue.release(message, delay_s=min(wait_s, BACK_OFF_MAX_S), why=str(exc), counts=counts)
             self._ours += not counts and not isinstance(exc, BatchIncomplete)
             self._why = str(exc)
@@ -134,7 +134,8 @@ class Worker:
                 raise
             return
         except Exception as exc:
-            self.queue.release(message, delay_s=BACK_OFF_S, why=f"{type(exc).__name__}: {exc}", counts=_counts(exc))
+            why = f"{type(exc).__name__}: {exc}"
+            self.queue.release(message, delay_s=BACK_OFF_S, why=why, counts=counts_as_try(exc))
             raise
         self._ours = 0
         self.queue.acknowledge(message)
@@ -229,7 +230,7 @@ class PushedBatches:
             self._bury(key, body, tries, str(exc))
             return None
         except (VisorError, OSError) as exc:
-            if not _counts(exc):
+            if not counts_as_try(exc):
                 if is_counted:
                     with suppress(VisorError):
                         self._count(key, tries - 1)
@@ -252,7 +253,7 @@ class PushedBatches:
         self.stores.documents.commit([Delete(collection=TRIES, key=key)])
 
 
-def _counts(error: Exception) -> bool:
+def counts_as_try(error: Exception) -> bool:
     """Whether a try that ended so says something about its batch: not if something of ours failed."""
     if isinstance(error, BatchIncomplete):
         return error.counts

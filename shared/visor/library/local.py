@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from visor.app import App
-from visor.errors import BadRequest, NotConfigured, NothingToCompare, SettingsError
+from visor.errors import BadRequest, NotConfigured, NothingToCompare, SettingsError, SourceError
 from visor.ingest.worker import Worker
 from visor.library.index import Index, Progress, SearchResult, closed, id_of
 from visor.schema.collections import FAILURES, ITEMS
@@ -125,7 +125,13 @@ class LocalIndex(Index):
             raise SettingsError(f"{named!r:.200} cannot name a source", valid=SOURCE_NAMES)
         app.remember(opened.name, keys or app.configuration.entry(opened.name).own)
         before = {found.key: found.revision for found in documents.query(FAILURES)}
-        run, again = app.crawl(opened, limit=limit, confirm_loss=confirm_loss)
+        try:
+            run, again = app.crawl(opened, limit=limit, confirm_loss=confirm_loss)
+        except SourceError:
+            if app.stores.queue.waiting():  # what it gave before: no other crawl would publish it again
+                _embed(app, 0, None)
+                app.merge()
+            raise
         _embed(app, run.published + again, progress)
         app.merge()
         failures = [found.data for found in documents.query(FAILURES) if before.get(found.key) != found.revision]

@@ -92,6 +92,11 @@ class Item(Record, frozen=True, kw_only=True):
         return _digest(msgspec.json.encode(self, order="deterministic").decode())
 
 
+def is_attribute_name(name: str) -> bool:
+    """Whether every store can keep what an item says under that name in `extra`."""
+    return bool(name.strip()) and not name.startswith("__") and len(name.encode(errors="replace")) <= NAME_BYTES_MAX
+
+
 def checked_item(item: Item, attributes: Mapping[str, AttributeType] | None = None) -> Item:
     """The item as every store, queue and answer takes it: half an emoji becomes U+FFFD, a price that is none nothing.
 
@@ -115,7 +120,7 @@ def checked_item(item: Item, attributes: Mapping[str, AttributeType] | None = No
     if not ITEM_ID.match(item.id):
         raise DropItem(f"its id {item.id!r:.80} is not what item_id gives: 32 hexadecimal digits")
     for name in item.extra:
-        if not name.strip() or name.startswith("__") or len(name.encode()) > NAME_BYTES_MAX:
+        if not is_attribute_name(name):
             raise DropItem(
                 f"it has an attribute called {name!r:.80}; valid are 1 to {NAME_BYTES_MAX} bytes that do not begin "
                 "with '__'"

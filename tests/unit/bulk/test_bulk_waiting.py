@@ -3,27 +3,44 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
+import sys
+import tracemalloc
+from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 from time import monotonic, sleep
+from types import ModuleType
 
 import msgspec
 import pytest
 from tests.unit.imaging.empty_pictures import scene
 
 from visor.app import App
-from visor.bulk.lanes import PacedReader, Politeness, lanes_of
-from visor.bulk.run import BulkReport, bulk_app, estimate, hosts_of_file, push_file, waiting_of
-from visor.bulk.waiting import FOLDER, Waiting, WaitingBatches, host_digest, pictures_by_host
+from visor.bulk.lanes import DIRECT, PacedReader, Politeness, lanes_of
+from visor.bulk.run import (
+    REFUSED_KEPT,
+    BulkReport,
+    WorkerEnded,
+    bulk_app,
+    estimate,
+    poll_s_of,
+    push_file,
+    run,
+    waiting_of,
+)
+from visor.bulk.waiting import FOLDER, Waiting, WaitingBatches, host_digest, joined, pictures_by_host
 from visor.cli.bulk import _list
-from visor.errors import NotFound
+from visor.cli.index import tell_stopped_bulk
+from visor.errors import NotFound, SettingsError, VisorError
+from visor.index.format.current_model import CurrentModel, write_current
 from visor.ingest.push import LINES_MAX
-from visor.schema.items import Batch, Change, Item, item_id
+from visor.schema.collections import FAILURES
+from visor.schema.items import Batch, Change, Failure, Item, as_document, item_id
 from visor.settings import Settings
 from visor.storage import Stores
-from visor.storage.publish import publish
+from visor.storage.documents import Put
+from visor.storage.publish import decode_batch, publish
 
 URLS = (
     "https://a.example/1.jpg", "https://b.example/2.jpg", "https://a.example/3.jpg", "https://a.example:8443/4.jpg",
@@ -91,6 +108,39 @@ def test_a_host_has_its_lanes_and_what_asks_none_has_no_limit(lanes: int, most: 
     assert len(found) == 2 * most + 9
 
 
+def test_hosts_of_few_pictures_share_lanes_and_each_host_has_one(waiting: WaitingBatches) -> None:
+    urls = [f"https://{host}.example/{n}.jpg" for host in range(300) for n in range(1 + host % 3)]
+    urls += [f"https://many.example/{n}.jpg" for n in range(200)]
+    publish(waiting, map(change, urls), run="r")
+    lanes = [(lane, name) for lane, name in lanes_of(waiting.all(), 2)]
+    assert {name for _, name in lanes} == {one.name for one in waiting.all()}
+    by_host: dict[str, set[str]] = defaultdict(set)
+    for lane, name in lanes:
+        by_host[name.split(".")[0]].add(lane)
+    assert sum(len(found) == 2 for found in by_host.values()) == 1, "that of the many"
+    assert len({lane for lane, _ in lanes}) <= 2 + 600 / 64 * 1.3
+
+
+def test_small_batches_are_embedded_together_and_their_items_are_the_same(waiting: WaitingBatches) -> None:
+    publish(waiting, [change(f"https://{n}.example/1.jpg") for n in range(150)], run="r")
+    publish(waiting, [change("https://1.example/1.jpg", version=8), change("https://x.example/1.jpg")], run="other")
+    waiting.publish([msgspec.json.encode(Batch.of("shop", "r", (change("https://1.example/1.jpg", version=9),)))])
+    waiting._objects.put(f"{FOLDER}-.1.broken", b"no batch")
+    names = [one.name for one in waiting.all()]
+    found = list(waiting.gathered(names, 64))
+    assert sorted(one.id for some in found for one in some) == sorted(names)
+    assert len(found) <= 1 + 1 + 4
+    bodies = [joined(some) for some in found]
+    assert b"no batch" in bodies
+    batches = [decode_batch(body) for body in bodies if body != b"no batch"]
+    for batch in batches:
+        assert len(batch.changes) <= 64
+        assert len({one.item.id for one in batch.changes}) == len(batch.changes), "the newest of an item has to win"
+    assert sum(len(batch.changes) for batch in batches) == 153
+    assert {batch.run for batch in batches} == {"r", "other"}
+    assert list(waiting.gathered(names, 64, lambda name: None)) == [], "all is done"
+
+
 def test_a_lane_asks_a_host_one_at_a_time_and_no_faster_than_its_part_of_the_rate() -> None:
     asked: list[tuple[str, float, float]] = []
 
@@ -124,6 +174,187 @@ def test_lines_are_numbered_as_they_stand_in_a_long_file(tmp_path: Path) -> None
     assert f"line {LINES_MAX + 6} has the same key" in earlier.reason
 
 
+def hosts_of_file(app: App, file: Path, limit: int | None) -> Counter[str]:
+    """As a dry run."""
+    return _list(app, str(file), limit=limit, dry_run=True, confirm_loss=False)[0]
+
+
+def test_of_many_refused_lines_a_few_are_named_and_all_counted(tmp_path: Path) -> None:
+    file = tmp_path / "items.jsonl"
+    file.write_text("no item\n" * 3 * LINES_MAX + GOOD)
+    with bulk_app(Settings(home=tmp_path / "home")) as app:
+        answer = push_file(app, file)
+    assert (answer.accepted, answer.refused) == (1, 3 * LINES_MAX)
+    assert [one.line for one in answer.items] == [*range(1, REFUSED_KEPT + 1)]
+
+
+def test_a_catalogue_in_one_line_is_not_kept_in_memory(tmp_path: Path) -> None:
+    file = tmp_path / "items.jsonl"
+    file.write_text(GOOD + "\n[" + "1," * 20_000_000 + "]\n" + GOOD.replace('"a"', '"c"'))
+    with bulk_app(Settings(home=tmp_path / "home")) as app:
+        tracemalloc.start()
+        try:
+            answer = push_file(app, file)
+            assert tracemalloc.get_traced_memory()[1] < 4_000_000
+        finally:
+            tracemalloc.stop()
+    assert (answer.accepted, [one.line for one in answer.items]) == (2, [2])
+    assert "more than the 65536 bytes" in (answer.items[0].reason or "")
+
+
+def test_no_more_of_a_file_is_taken_than_is_free_today(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of it is embedded, and so counted, before all of it is read."""
+    file = tmp_path / "items.jsonl"
+    line = '{{"key": "{0}", "image_url": "https://shop.example/{0}.jpg"}}\n'
+    file.write_text("".join(map(line.format, range(LINES_MAX + 30))))
+    with bulk_app(Settings(home=tmp_path / "home")) as app:
+        monkeypatch.setattr(app.meter, "headroom", lambda *_, **__: LINES_MAX + 20)
+        answer = push_file(app, file)
+        assert pictures_by_host(waiting_of(app).all()).total() == LINES_MAX + 20
+    assert (answer.accepted, answer.refused, answer.items[0].line) == (LINES_MAX + 20, 10, LINES_MAX + 21)
+    assert "send it again tomorrow" in answer.items[0].reason
+
+
+def test_what_failed_before_is_tried_again_once(tmp_path: Path) -> None:
+    file = tmp_path / "items.jsonl"
+    file.write_text(GOOD)
+    settings = Settings(home=tmp_path / "home")
+    with bulk_app(settings) as app:
+        _list(app, str(file), limit=None, dry_run=False, confirm_loss=False)
+        (message,) = waiting_of(app).receive(9, lease_s=1)
+        (change,) = msgspec.json.decode(message.body, type=Batch).changes
+        data = as_document(
+            Failure(
+                item=change.item.id, source="push", image_url=change.item.image_url, version=change.version, batch="b",
+                code="fetch_failed", reason="No answer", retriable=False, at="2026-11-28", wanted=change.item,
+            )
+        )  # fmt: skip
+        app.stores.documents.commit([Put(collection=FAILURES, key=change.item.id, data=data)])
+        waiting_of(app).acknowledge(message)
+        for _ in range(2):
+            _list(app, str(file), limit=None, dry_run=False, confirm_loss=False)
+            assert pictures_by_host(waiting_of(app).all()).total() == 1, "not beside the same line"
+        assert app.stores.documents.get(FAILURES, [change.item.id])[change.item.id].data["again"]
+
+
+def test_a_bulk_takes_over_what_waits_in_the_queue(waiting: WaitingBatches, local_stores: Stores) -> None:
+    publish(local_stores.queue, [*map(change, URLS), Change.deletion(item_id("shop", "x"), "shop", 7)], run="r")
+    local_stores.queue.publish([b"no batch"])
+    assert waiting.take_over() == (len(URLS), 0)
+    assert pictures_by_host(waiting.all()).total() == len(URLS)
+    assert [letter.body for letter in local_stores.queue.dead_letters()] == [b"no batch"]
+    publish(local_stores.queue, [change(URLS[0])], run="r")
+    local_stores.queue.receive(1, lease_s=60)
+    assert waiting.take_over() == (0, 1), "what another process has in hand is left to it"
+
+
+def test_other_commands_say_that_a_stopped_bulk_waits(
+    waiting: WaitingBatches, local_stores: Stores, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with App(Settings(), stores=local_stores) as app:
+        tell_stopped_bulk(app)
+        assert not capsys.readouterr().err
+        publish(waiting, map(change, URLS), run="r")
+        tell_stopped_bulk(app)
+    assert "4 batches of it wait; run it again" in capsys.readouterr().err
+
+
+class _Pipeline(ModuleType):
+    """In place of `visor.bulk.pipeline`, which needs Apache Beam."""
+
+    result: dict[str, int] | Exception | None = None
+
+    def run_pass(self, *_: object) -> dict[str, int] | None:
+        if isinstance(self.result, Exception):
+            raise self.result
+        return self.result
+
+
+@pytest.fixture
+def pipeline(monkeypatch: pytest.MonkeyPatch) -> _Pipeline:
+    pipeline = _Pipeline("visor.bulk.pipeline")
+    monkeypatch.setitem(sys.modules, pipeline.__name__, pipeline)
+    return pipeline
+
+
+def test_a_job_that_starts_later_is_a_success(pipeline: _Pipeline) -> None:
+    """Dataflow's launcher fails the job if this process ends with another status than 0."""
+    left = [Waiting("a", "", 3)]
+    report = run(lambda: left, "DataflowRunner", lambda _: (), advance=str, say=str)
+    assert (report.left, report.starts_later, report.went_well) == (1, True, True)
+    assert "wait for the job, which starts now: 1" in str(report)
+    pipeline.result = {"embedded": 3}
+    assert not run(lambda: left, "DataflowRunner", lambda _: (), advance=str, say=str).went_well
+
+
+def test_no_bulk_embeds_for_an_index_of_another_model(local_stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its settings, or its image, need not be those of the functions that embed."""
+    monkeypatch.setattr(App, "fingerprint", "a" * 64)
+    cloud = Settings(backend="gcp", project="shop-1", bucket="b")
+    with App(cloud, stores=local_stores) as app:
+        app.check_model(everywhere=True)
+        write_current(local_stores.documents, CurrentModel(current="b" * 64), 0)
+        app.check_model()
+        with pytest.raises(SettingsError, match="This index is searched with model bbbbbbbbbbbb"):
+            app.check_model(everywhere=True)
+
+
+def test_a_bucket_is_listed_seldom() -> None:
+    """A list costs what writing does: 5,000 a month are free."""
+    names, hours = 16_000, 10
+    lists = hours * 3600 / poll_s_of(Settings(backend="gcp", project="shop-1", bucket="b")) * names / 1000
+    assert lists < 2_500
+    assert poll_s_of(Settings()) == 1
+
+
+def test_an_error_of_a_runner_is_said_in_words(pipeline: _Pipeline) -> None:
+    pipeline.result = RuntimeError("Pipeline BeamApp failed in state FAILED")
+    with pytest.raises(VisorError, match="RuntimeError: Pipeline BeamApp failed"):
+        run(lambda: [Waiting("a", "", 3)], "FlinkRunner", lambda _: (), advance=str, say=str)
+
+
+TRACEBACK = """Traceback (most recent call last):
+  File "apache_beam/runners/common.py", line 1512, in process
+ValueError: first
+
+The above exception was the direct cause of the following exception:
+
+Traceback (most recent call last):
+  File "shop.py", line 3, in run
+{} [while running 'Embed/BeamML_RunInference']
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("visor.errors.ModelNotBuilt: No model. Build it.", "No model. Build it."),
+        ("ZeroDivisionError: division by zero", "ZeroDivisionError: division by zero."),
+    ],
+)  # fmt: skip
+def test_of_a_workers_traceback_its_end_is_said(pipeline: _Pipeline, line: str, said: str) -> None:
+    pipeline.result = RuntimeError(TRACEBACK.format(line))
+    with pytest.raises(VisorError) as raised:
+        run(lambda: [Waiting("a", "", 3)], "FlinkRunner", lambda _: (), advance=str, say=str)
+    assert str(raised.value) == said
+
+
+def test_what_passes_that_ended_early_have_done_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    left = [Waiting(str(n), "", 10) for n in range(4)]
+
+    def one_pass(*_: object) -> dict[str, int]:
+        if len(left) == 1:
+            left.clear()
+            return {"failed": 10}
+        left.pop()
+        raise WorkerEnded("killed")
+
+    monkeypatch.setattr("visor.bulk.run._pass", one_pass)
+    report = run(lambda: [*left], DIRECT, lambda _: (), advance=str, say=str)
+    assert (report.passes, report.uncounted, report.counts, report.went_well) == (4, 30, {"failed": 10}, True)
+    assert str(report) == "10 failed, 30 done before a worker ended"
+
+
 def test_a_file_of_items_says_nothing_new_the_second_time(tmp_path: Path) -> None:
     file, url = tmp_path / "items.jsonl", "https://shop.example"
     lines = [f'{{"key": "{n}", "image_url": "{url}/{n}.jpg"}}' for n in range(5)]
@@ -133,11 +364,12 @@ def test_a_file_of_items_says_nothing_new_the_second_time(tmp_path: Path) -> Non
         assert (refused.line, refused.state) == (5, "refused"), "as an editor counts"
         first = {one.name: one.pictures for one in waiting_of(app).all()}
         assert sum(first.values()) == 5
-        assert hosts_of_file(file, None) == {host_digest(url): 5, "": 0}
-        assert hosts_of_file(file, 2).total() == 2
+        assert hosts_of_file(app, file, None) == {host_digest(url): 5, "": 0}
+        assert hosts_of_file(app, file, 2).total() == 2
         odd = file.with_name("odd.jsonl")
         odd.write_text('{"key": "a", "image_url": "http://[::1/a.jpg"}\n' + file.read_text())
-        assert hosts_of_file(odd, None) == {host_digest(url): 5, "": 0}, "as pushing refuses it"
+        assert hosts_of_file(app, odd, None) == {host_digest(url): 5, "": 0}, "as pushing refuses it"
+        assert {one.name: one.pictures for one in waiting_of(app).all()} == first, "which publishes nothing"
         push_file(app, file)
         assert {one.name: one.pictures for one in waiting_of(app).all()} == first
         answer = push_file(app, file, limit=2)

@@ -113,6 +113,27 @@ def with_hole(mode: str) -> Image.Image:
     return image.convert(mode)
 
 
+def bmp_with_alpha(image: Image.Image, alpha: int) -> bytes:
+    """Of 32 bits with a mask for the alpha, as Windows' clipboard has it."""
+    image = image.convert("RGBA")
+    image.putalpha(alpha)
+    pixels = image.transpose(Image.Transpose.FLIP_TOP_BOTTOM).tobytes("raw", "BGRA")
+    size = 40 + 16 + 52
+    head = struct.pack("<IiiHHIIiiII", size, *image.size, 1, 32, 3, len(pixels), 2835, 2835, 0, 0)
+    head += struct.pack("<IIII", 0xFF0000, 0xFF00, 0xFF, 0xFF000000) + bytes(52)
+    return b"BM" + struct.pack("<IHHI", 14 + size + len(pixels), 0, 0, 14 + size) + head + pixels
+
+
+def tiff_of_pages(*pages: tuple[Image.Image, int], **options: object) -> bytes:
+    """Pages with what each is: 1 a thumbnail, 4 a mask, 0 a whole picture."""
+    out = io.BytesIO()
+    with TiffImagePlugin.AppendingTiffWriter(out, True) as writer:
+        for image, kind in pages:
+            image.save(writer, "TIFF", tiffinfo={254: kind}, **options)
+            writer.newFrame()
+    return out.getvalue()
+
+
 def swapped_profile() -> bytes:
     """A file whose red and green numbers are exchanged, with a profile that says so."""
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -200,7 +221,12 @@ def _good() -> dict[str, tuple[bytes, Expected]]:
             frames(blank, Image.new("RGB", image.size, "#fefefe"), form="GIF", duration=50),
             Expected("GIF", corners=(WHITE,) * 4),
         ),
+        "tiff thumbnail first": (tiff_of_pages((blank.resize((12, 8)), 1), (image, 0)), Expected("TIFF")),
+        "tiff mask first": (tiff_of_pages((blank.convert("1"), 4), (image, 0)), Expected("TIFF")),
+        "tiff only a thumbnail": (tiff_of_pages((image, 1)), Expected("TIFF")),
+        "tiff two pages": (tiff_of_pages((image, 0), (blank, 0)), Expected("TIFF")),
         "bmp": (encoded(image, "BMP"), Expected("BMP")),
+        "bmp whose alpha is 0": (bmp_with_alpha(image, 0), Expected("BMP")),
         "tiff": (encoded(image, "TIFF"), Expected("TIFF")),
         "tiff of pages": (frames(image, blank, form="TIFF"), Expected("TIFF")),
         "tiff cmyk": (encoded(image.convert("CMYK"), "TIFF", compression="tiff_lzw"), Expected("TIFF")),
@@ -397,6 +423,13 @@ def _tiff_of_many_strips(count: int) -> bytes:
     return head + struct.pack("<I", 8) * count + struct.pack("<I", 1) * count
 
 
+def _behind_a_thumbnail(tiff: bytes) -> bytes:
+    """The same page, as the second of two."""
+    tags = {254: 1, 256: 1, 257: 1, 258: 8, 259: 1, 262: 1, 273: 8, 277: 1, 278: 1, 279: 1}
+    first = _tiff([(tag, 4, 1, value) for tag, value in tags.items()], next_directory=8)[8:]
+    return tiff[:4] + struct.pack("<I", len(tiff)) + tiff[8:] + first
+
+
 def jpeg_2000(side: int, tile: int, *, block: int = 4, precinct: int | None = None, layers: int = 1) -> bytes:
     """Headers of a file in three channels; `block` and `precinct` are exponents of sides, that of blocks less 2."""
     sizes = b"" if precinct is None else bytes([17 * precinct]) * 6
@@ -448,6 +481,10 @@ def _bad() -> dict[str, tuple[bytes, str]]:
         "jpeg of 500 scans": (_jpeg_of_many_scans(), "scans"),
         "raw with a preview of 500 scans": (b"FUJIFILMCCD-RAW 0201" + bytes(80) + _jpeg_of_many_scans(), "scans"),
         "tiff of very many strips": (_tiff_of_many_strips(200_001), "200,001 pieces"),
+        "tiff of very many strips behind a thumbnail": (
+            _behind_a_thumbnail(_tiff_of_many_strips(200_001)),
+            "200,001 pieces",
+        ),
         "png cut in half": (still[: len(still) // 2], "PNG"),
         "png of a signature only": (still[:8], "PNG"),
         "png with a wrong checksum": (bytes(wrong_sum), "PNG"),

@@ -147,6 +147,14 @@ def test_bad_lines_of_a_push_are_refused_one_by_one(settings: Settings, stores: 
     assert all("attribute called" in (one.reason or "") for one in answer.items if one.state == "refused")
 
 
+def test_a_byte_order_mark_before_a_line_is_none_of_it(settings: Settings, stores: Stores) -> None:
+    """Two files of Windows' editor, one behind the other."""
+    lines = [b'\xef\xbb\xbf{"key": "%d", "image_url": "https://x.test/a"}' % n for n in range(2)]
+    meter = Meter(stores.documents, settings)
+    pusher = Pusher(queue=stores.queue, documents=stores.documents, settings=settings, meter=meter)
+    assert pusher.push_lines(b"\r\n".join(lines)).accepted == 2
+
+
 @pytest.mark.parametrize("size", [100, 40_000, 120_000])
 def test_batches_are_cut_by_bytes(size: int, stores: Stores) -> None:
     changes = [change(str(n), description="d" * size) for n in range(100)]

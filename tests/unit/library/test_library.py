@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,15 @@ from tests.unit.imaging.empty_pictures import scene
 
 import visor
 from visor.app import App
+from visor.cli.index import crawl_and_embed
 from visor.imaging.decode import decode_image
 from visor.library.remote import RemoteIndex
 from visor.schema.collections import ITEMS
 from visor.schema.search import IndexAnswer, QueryAnswer
 from visor.search.request import request_of
+from visor.sources.contract import Page
+from visor.sources.folder import source as folder_source
+from visor.sources.folder.source import FolderSource
 from visor.storage.documents import Delete
 from visor.web.site import Server
 
@@ -401,6 +405,35 @@ def test_a_source_that_cannot_be_one_says_so(home: Path, folder: Path) -> None:
 def test_a_file_in_place_of_the_home_has_no_model() -> None:
     with visor.open(__file__) as index, pytest.raises(visor.ModelNotBuilt, match="There is no model in "):
         index.search(b"")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("by", ["library", "command"])
+def test_what_a_source_gave_before_it_failed_is_found(
+    home: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    """It counts as published: no later run would publish it again, and each ends in the same error."""
+    whole = FolderSource.read
+
+    def failing(self: FolderSource, checkpoint: Mapping[str, Any] | None) -> Iterator[Page]:
+        yield next(whole(self, checkpoint))
+        raise visor.SourceError("The share is gone")
+
+    monkeypatch.setattr(folder_source, "PAGE_SIZE", 2)
+    monkeypatch.setattr(FolderSource, "read", failing)
+    settings = visor.Settings(allow_folders=(str(folder),))
+    own = msgspec.structs.replace(settings, home=home, index=f"failed-{by}")
+    with visor.open(home, name=own.index, settings=settings) as index, App(own) as app:
+
+        def crawl() -> None:
+            if by == "library":
+                index.crawl({"kind": "folder", "path": str(folder)}, name="mine")
+            else:
+                crawl_and_embed(app, app.open_folder(folder))
+
+        with pytest.raises(visor.SourceError, match="The share is gone"):
+            crawl()
+        assert index.stats().images == 2
 
 
 def test_a_folder_that_is_none_and_a_model_that_is_not_there(tmp_path: Path) -> None:

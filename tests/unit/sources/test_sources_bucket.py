@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -226,6 +227,25 @@ def test_a_change_of_metadata_is_newer_than_a_crawl_before_it(tmp_path: Path) ->
         notified = BucketEventHandler([source("gs://pictures/in/")], stores.queue)
         notified.handle(METADATA, event(0, 2, "one", "New", updated="2026-05-28T20:30:00.000Z"))
         assert received(stores.queue)[0].version > crawled_ms
+
+
+def test_what_is_written_while_a_deletion_is_checked_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1_780_000_000.0]
+
+    class Away:
+        def has(self, name: str) -> bool:
+            now[0] += 5
+            return False
+
+    monkeypatch.setattr("visor.sources.bucket.source.open_bucket", lambda *_: Away())
+    with open_stores(Settings(home=tmp_path)) as stores:
+        clock = lambda: datetime.fromtimestamp(now[0], UTC)  # noqa: E731
+        notified = BucketEventHandler([source("gs://pictures/in/")], stores.queue, clock=clock)
+        notified.handle(DELETED, event(-10, 1, "one", "Old"))
+        notified.handle(FINALIZED, event(2, 1, "two", "New") | {"metadata": None})
+        gone, written = received(stores.queue)
+    assert (gone.action, written.action) == ("delete", "update")
+    assert written.version > gone.version
 
 
 @pytest.mark.parametrize(

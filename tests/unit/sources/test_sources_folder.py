@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ def picture(path: Path, **exif: Any) -> Path:
     image = Image.new("RGB", (24, 16), (1, 2, 3))
     tags = Image.Exif()
     for name, value in exif.items():
-        inner = name in ("DateTimeOriginal", "OffsetTimeOriginal")
+        inner = name in ("DateTimeOriginal", "DateTimeDigitized", "OffsetTimeOriginal")
         (tags.get_ifd(ExifTags.IFD.Exif) if inner else tags)[ExifTags.Base[name]] = value
     image.save(path, exif=tags)
     return path
@@ -109,6 +111,8 @@ def test_exif_and_the_file_beside_a_picture_describe_it(tmp_path: Path) -> None:
             ["extra"],
         ),
         ({"extra": "none"}, {"extra": {}}, ["extra 'none'"]),
+        ({"extra": {"": "x", "__x__": "y", "fit": "slim"}}, {"extra": {"fit": "slim"}}, ["extra has a name"]),
+        ({"extra": {"n" * 501: "x", "fit": "slim"}}, {"extra": {"fit": "slim"}}, ["extra has a name"]),
         ({"country": "de"}, {"country": "DE"}, []),
     ],
 )
@@ -140,12 +144,135 @@ LONG = "IMG_20230904_193742_long_name_of_a_photo"
         ("IMG_1-edited.jpg", "IMG_1.jpg.supplemental-metadata.json"),
         ("A\u0308pfel.jpg", "\u00c4pfel.json"),
         ("\u00c4pfel.jpg", "A\u0308pfel.jpg.json"),
+        ("a.jpg", "A.JPG.json"),
+        ("IMG_1.JPG", "img_1.JSON"),
+        ("IMG_1-bearbeitet.jpg", "IMG_1.jpg.supplemental-metadata.json"),
+        ("IMG_1-EFFECTS(1).jpg", "IMG_1.jpg.supplemental-metadata(1).json"),
+        ("IMG_1-modifié.jpg", "IMG_1.jpg.json"),
     ],
 )
 def test_what_lies_beside_a_picture_is_found_by_any_of_its_names(tmp_path: Path, name: str, beside: str) -> None:
     picture(tmp_path / name)
     (tmp_path / beside).write_text('{"title": "Found"}')
     assert [item.title for item in items_of(read(tmp_path)).values()] == ["Found"]
+
+
+def test_of_names_that_only_capitals_tell_apart_each_file_belongs_to_its_own(tmp_path: Path) -> None:
+    for name in ("a.jpg", "A.jpg"):
+        picture(tmp_path / name)
+    (tmp_path / "a.json").write_text('{"title": "Small"}')
+    assert {key: item.title for key, item in items_of(read(tmp_path)).items()} == {"a.jpg": "Small", "A.jpg": "A"}
+    (tmp_path / "A.jpg.JSON").write_text('{"title": "Capital"}')
+    assert {key: item.title for key, item in items_of(read(tmp_path)).items()} == {"a.jpg": "Small", "A.jpg": "Capital"}
+
+
+@pytest.mark.parametrize(
+    ("timestamp", "date"), [("1559400000", "2019-06-01T14:40:00Z"), ("94694400", "1973-01-01T00:00:00Z"), ("0", None),
+    ("-86400", "1969-12-31T00:00:00Z"), (None, None), ("soon", None), ("1e999", None)],
+)  # fmt: skip
+def test_google_takeout_knows_when(tmp_path: Path, timestamp: str | None, date: str | None) -> None:
+    picture(tmp_path / "red-shoe.jpg")
+    picture(tmp_path / "own.jpg", DateTimeOriginal="2021:05:04 03:02:01")
+    said = {"title": "red-shoe.jpg", "description": "At the lake", "photoTakenTime": {"timestamp": timestamp}}
+    for name in ("red-shoe", "own"):
+        (tmp_path / f"{name}.jpg.supplemental-metadata.json").write_text(json.dumps(said))
+    items = items_of(read(tmp_path))
+    first = items["red-shoe.jpg"]
+    assert (first.title, first.description, first.date) == ("red-shoe.jpg", "At the lake", date)
+    assert items["own.jpg"].date == "2021-05-04T03:02:01"
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "b.json", "list.json"])
+def test_a_pipe_among_pictures_is_not_waited_for(tmp_path: Path, name: str) -> None:
+    picture(tmp_path / "b.jpg")
+    os.mkfifo(tmp_path / name)
+    (page,) = read(tmp_path)
+    assert [item.key for item in page.items] == ["b.jpg"]
+    assert "a pipe" in page.failed[0].reason
+
+
+@pytest.mark.parametrize("name", ["a.json", "list.json"])
+def test_what_describes_a_picture_is_read_of_the_folder_alone(tmp_path: Path, name: str) -> None:
+    picture(tmp_path / "in" / "a.jpg")
+    (tmp_path / "secret.json").write_text('{"title": "Secret", "all": [{"image": "a.jpg", "title": "Secret"}]}')
+    (tmp_path / "in" / name).symlink_to(tmp_path / "secret.json")
+    (page,) = read(tmp_path / "in")
+    assert page.items[0].title == "a"
+    assert "leads out of the folder" in page.failed[0].reason
+
+
+def test_a_list_that_is_too_long_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folder, "LIST_BYTES_MAX", 10)
+    picture(tmp_path / "a.jpg")
+    (tmp_path / "list.json").write_text('[{"image": "a.jpg", "title": "A"}]')
+    (page,) = read(tmp_path)
+    assert [(one.key, one.dropped) for one in page.failed] == [("list.json", False)]
+    assert "at most 10 are read" in page.failed[0].reason
+
+
+def test_the_list_of_pictures_may_stand_behind_other_lists(tmp_path: Path) -> None:
+    picture(tmp_path / "a.jpg")
+    rows = {"licenses": [{"id": 1, "name": "CC0"}], "images": [{"file_name": "a.jpg", "title": "As COCO has it"}]}
+    (tmp_path / "annotations.json").write_text(json.dumps(rows))
+    assert items_of(read(tmp_path))["a.jpg"].title == "As COCO has it"
+
+
+XMP = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
+<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+<rdf:Description rdf:about="" xmlns:d="http://purl.org/dc/elements/1.1/" xmlns:p="http://ns.adobe.com/photoshop/1.0/"
+ p:DateCreated="2021-05-04T03:02:01.00+02:00">
+<d:title><rdf:Alt><rdf:li xml:lang="de">Boot</rdf:li><rdf:li xml:lang="x-default">Boat</rdf:li></rdf:Alt></d:title>
+<d:creator><rdf:Seq><rdf:li>Jürgen</rdf:li><rdf:li>Ann</rdf:li></rdf:Seq></d:creator></rdf:Description>
+<rdf:Description rdf:about="" xmlns:dc="http://purl.org/dc/elements/1.1/">
+<dc:rights><rdf:Alt><rdf:li xml:lang="x-default">CC0</rdf:li></rdf:Alt></dc:rights>
+<dc:description>At the lake</dc:description></rdf:Description></rdf:RDF></x:xmpmeta>
+<?xpacket end="w"?>"""
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+@pytest.mark.parametrize("name", ["a.xmp", "a.jpg.xmp", "A.XMP", "in the picture"])
+def test_xmp_describes_a_picture(tmp_path: Path, name: str, encoding: str) -> None:
+    """Of Lightroom, digiKam and Apple's Photos: beside it before what its EXIF says, within it after that."""
+    path = picture(tmp_path / "a.jpg", Copyright="All rights reserved")
+    if name == "in the picture":
+        with Image.open(path) as image:
+            image.save(path, xmp=XMP.encode(), exif=image.getexif())
+    else:
+        (tmp_path / name).write_bytes(XMP.encode(encoding))
+    (item,) = items_of(read(tmp_path)).values()
+    assert (item.title, item.description, item.author) == ("Boat", "At the lake", "Jürgen; Ann")
+    assert item.date == "2021-05-04T03:02:01+02:00"
+    assert item.licence == ("All rights reserved" if name == "in the picture" else "CC0")
+    (tmp_path / "a.json").write_text('{"title": "Its own"}')
+    (item,) = items_of(read(tmp_path)).values()
+    assert (item.title, item.description) == ("Its own", "At the lake")
+
+
+BOMB = '<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><x>&b;</x>'
+
+
+@pytest.mark.parametrize("text", ["", "<x", "{}", "<x>" * 100_000, BOMB])
+def test_xmp_that_cannot_be_read_is_told(tmp_path: Path, text: str) -> None:
+    picture(tmp_path / "a.jpg", Artist="Ann")
+    (tmp_path / "a.xmp").write_text(text)
+    (page,) = read(tmp_path)
+    assert [(one.key, one.reason, one.dropped) for one in page.failed] == [("a.jpg", "a.xmp is no XMP", False)]
+    assert page.items[0].author == "Ann"
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (b"", "a.json cannot be read: it is empty"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b'{"price": ' + b"9" * 5000 + b"}", "more than 4300 digits"),
+    ],
+)
+def test_why_a_file_is_no_json_is_said_in_words(tmp_path: Path, text: bytes, why: str) -> None:
+    picture(tmp_path / "a.jpg")
+    (tmp_path / "a.json").write_bytes(text)
+    (page,) = read(tmp_path)
+    assert why in page.failed[0].reason
 
 
 def test_what_systems_put_among_pictures_is_passed_over(tmp_path: Path) -> None:
@@ -177,6 +304,12 @@ def test_files_that_are_not_read_are_counted_by_their_ending(tmp_path: Path) -> 
         ("OLYMPUS DIGITAL CAMERA         ", None),
         ("SONY DSC", None),
         ("Exif_JPEG_PICTURE", None),
+        ("DCIM\\100MEDIA\\DJI_0001.JPG", None),
+        ("Maker:0x4c,Date:2017-11-13,Ver:4,Lens:Kan03,Act:Lar02,E-Y", None),
+        ("SAMSUNG CAMERA PICTURES", None),
+        ("cof_vivid_32", None),
+        ("charset=Ascii Screenshot", None),
+        ("DCIM of my summer", "DCIM of my summer"),
         ("My digital camera", "My digital camera"),
     ],
 )
@@ -194,6 +327,47 @@ def test_without_a_description_the_name_is_the_title(tmp_path: Path) -> None:
 def test_a_broken_camera_clock_is_no_date(tmp_path: Path, taken: str) -> None:
     picture(tmp_path / "a.jpg", DateTimeOriginal=taken)
     assert items_of(read(tmp_path))["a.jpg"].date is None
+
+
+@pytest.mark.parametrize(
+    ("taken", "date"),
+    [
+        ("2021-05-04 03:02:01", "2021-05-04T03:02:01"),
+        ("2021/05/04 03:02:01.5", "2021-05-04T03:02:01"),
+        ("2021-05-04T03:02:01+02:00", "2021-05-04T03:02:01+02:00"),
+        ("2021:05:04 03:02", "2021-05-04T03:02:00"),
+        ("2021:05:04", "2021-05-04"),
+        ("2021:05:04 03:02:01 PM", None),
+        ("04.05.2021", None),
+    ],
+)
+def test_dates_in_exif_are_read_as_programs_write_them(tmp_path: Path, taken: str, date: str | None) -> None:
+    picture(tmp_path / "a.jpg", DateTimeOriginal=taken)
+    assert items_of(read(tmp_path))["a.jpg"].date == date
+
+
+def test_a_date_that_is_none_hides_no_other(tmp_path: Path) -> None:
+    none = "0000:00:00 00:00:00"
+    picture(tmp_path / "a.jpg", DateTimeOriginal=none, DateTimeDigitized="2021:05:04 03:02:01")
+    picture(tmp_path / "b.jpg", DateTimeOriginal=none, DateTime="2022:05:04 03:02:01")
+    assert [item.date for item in items_of(read(tmp_path)).values()] == ["2021-05-04T03:02:01", "2022-05-04T03:02:01"]
+
+
+def test_the_exif_of_heic_is_read_by_whatever_process_comes_first(tmp_path: Path) -> None:
+    code = """
+import sys
+from pathlib import Path
+from PIL import Image
+import pillow_heif
+
+tags = Image.Exif()
+tags[0x010E] = "A shoe"
+pillow_heif.from_pillow(Image.new("RGB", (64, 64))).save(sys.argv[1], exif=tags.tobytes())
+from visor.sources.folder.exif import read_exif
+print(read_exif(Path(sys.argv[1])).description)
+"""
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "a.heic"], capture_output=True, text=True)
+    assert done.stdout == "A shoe\n", done.stderr
 
 
 def test_pictures_that_cannot_be_decoded_are_still_items(tmp_path: Path) -> None:

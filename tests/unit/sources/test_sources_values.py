@@ -20,6 +20,9 @@ from visor.sources.secrets import Secrets
         (1_714_557_600, "2024-05-01T10:00:00Z"),
         ("1714557600", "2024-05-01T10:00:00Z"),
         (1_714_557_600_000, "2024-05-01T10:00:00Z"),
+        (20240501, "2024-05-01"),
+        ("20240501", "2024-05-01"),
+        (20241345, None),
         ("2024-05-01 10:00:00 UTC", "2024-05-01T10:00:00Z"),
         ("2024-05-01 10:00:00 +0200", "2024-05-01T10:00:00+02:00"),
         ("/Date(1714557600000)/", "2024-05-01T10:00:00Z"),
@@ -47,6 +50,7 @@ def test_texts_lose_markup_and_length() -> None:
     assert plain_text('Red <span class="x" style="display: none">SKU 17</span>shoe <i hidden>sale</i>') == "Red shoe"
     assert plain_text('<a title="hidden figures">Shown</a>') == "Shown"
     assert plain_text("a < b and c > d") == "a < b and c > d"
+    assert plain_text("Red\x1b[31m\x07 sh\x9boe\x7f &#27;[2J") == "Red[31m shoe [2J", "no commands for a terminal"
     assert plain_text("one two three four", 12) == "one two…"
     assert plain_text("x" * 50, 12) == "x" * 11 + "…"
     # Found at once, however long the text is.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import os
 import struct
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
@@ -268,11 +269,43 @@ def recording(dead: int | None) -> Any:
     def answer(request: Request) -> Reply:
         number = request.path.removeprefix("/").removesuffix(".ts")
         if not number.isdigit():
-            listed = "".join(f"#EXTINF:1.0,\n{n}.ts\n" for n in range(3))
+            listed = "".join(f"#EXTINF:1.0,\n{n}.ts?sig=s3cr3t\n" for n in range(3))
             return Reply(f"#EXTM3U\n{listed}#EXT-X-ENDLIST\n".encode())
         return Reply(status=404) if int(number) == dead else Reply(segments[int(number)])
 
     return answer
+
+
+@pytest.mark.parametrize(
+    ("lines", "segments"),
+    [
+        ("#EXTINF:4,\na.ts\n#EXTINF:4,", [("a.ts", 4)]),
+        ("#EXTINF:-1,TV\na.ts\n#EXTINF:nan,\nb.ts\n#EXTINF:1e999,\nc.ts", [("a.ts", 0), ("b.ts", 0), ("c.ts", 0)]),
+        ("#EXTINF:4,\na.ts\n#EXT-X-GAP\n#EXTINF:4,\nb.ts\n#EXTINF:4,\nc.ts", [("a.ts", 4), ("c.ts", 4)]),
+    ],
+)
+def test_segments_are_what_has_an_address_and_a_time(lines: str, segments: list[tuple[str, float]]) -> None:
+    playlist = parse_playlist(f"#EXTM3U\n{lines}\n".encode(), "https://tv.test/live.m3u8")
+    assert [(one.url.removeprefix("https://tv.test/"), one.seconds) for one in playlist.segments] == segments
+
+
+def test_a_playlist_without_segments_is_told(stores: Stores) -> None:
+    with serving(lambda _: Reply(b"#EXTM3U\n#EXT-X-ENDLIST")) as server, context_for(server.host) as context:
+        (page,) = opened(context, stores, f"{server.url}/live.m3u8").read(None)
+    assert (page.partial, page.passed_over) == (True, {"no segment in the playlist": 1})
+
+
+@pytest.mark.parametrize(
+    ("lines", "says"),
+    [
+        ("#EXT-X-MEDIA-SEQUENCE:99999999999999999999\n#EXTINF:4,\na.ts", "begins with segment 99999999999999999999"),
+        ("#EXT-X-STREAM-INF:RESOLUTION=1x1\na.m3u8", "an attribute is missing in it: bandwidth"),
+        ("#EXTINF:abc,\na.ts", "'abc' is no number"),
+    ],
+)
+def test_what_is_wrong_in_a_playlist_is_said_in_words(lines: str, says: str) -> None:
+    with pytest.raises(SourceError, match=says):
+        parse_playlist(f"#EXTM3U\n{lines}\n".encode(), "https://tv.test/live.m3u8")
 
 
 def test_a_recording_is_read_over_several_runs_and_anew_once_it_was_read_to_its_end(stores: Stores) -> None:
@@ -289,6 +322,43 @@ def test_a_dead_segment_fails_for_itself(stores: Stores) -> None:
     assert seconds(pages) == [0, 2]
     (failed,) = [failure for page in pages for failure in page.failed]
     assert (failed.key, failed.unread) == (f"{server.url}/1.ts", True)
+    assert "s3cr3t" not in failed.reason
+
+
+def test_a_video_that_breaks_off_loses_only_its_end(stores: Stores, tmp_path: Path) -> None:
+    """A file that is still being copied: what it lacks yet is not gone."""
+    whole = video([scene(seed) for seed in range(8)], container="matroska")
+    (tmp_path / "film").write_bytes(whole[: len(whole) // 2])
+    with context_for() as context:
+        (page,) = opened(context, stores, str(tmp_path / "film"), interval_s=1).read(None)
+        (tmp_path / "film").write_bytes(whole)
+        (again,) = opened(context, stores, str(tmp_path / "film"), interval_s=1).read(None)
+    assert seconds([page]) == [0, 1, 2]
+    assert seconds([again]) == [*range(8)]
+    assert not again.failed
+    (failure,) = page.failed
+    assert "of 8 s" in failure.reason
+    assert (failure.key, failure.unread) == ("film", True)
+
+
+def test_broken_pieces_of_a_video_do_not_keep_the_others_from_being_read(stores: Stores, tmp_path: Path) -> None:
+    data = bytearray(video([scene(seed) for seed in range(8)]))
+    start = data.find(b"mdat") + 4
+    middle = start + (data.find(b"moov") - start) // 2
+    data[middle : middle + 3000] = b"\xff" * 3000
+    (tmp_path / "film.mp4").write_bytes(data)
+    with context_for() as context:
+        (page,) = opened(context, stores, str(tmp_path / "film.mp4"), interval_s=1).read(None)
+    assert seconds([page])[:3] == [0, 1, 2]
+    assert seconds([page])[-1] > 7
+    assert "of its pieces are broken" in page.failed[0].reason
+    assert "Errno" not in page.failed[0].reason
+
+
+def test_a_pipe_is_no_video(stores: Stores, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "film.mp4")
+    with context_for() as context, pytest.raises(SourceError, match="is no file"):
+        list(opened(context, stores, str(tmp_path / "film.mp4")).read(None))
 
 
 def test_sound_alone_is_no_video_and_what_is_left_out_is_counted(stores: Stores, tmp_path: Path) -> None:

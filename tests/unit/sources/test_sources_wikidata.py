@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
-from tests.unit.sources.catalogue_server import Server, context_for, serving
+from tests.unit.sources.catalogue_server import Reply, Request, Server, context_for, serving
 from tests.unit.sources.wikimedia_server import Article, Entity, File, Wikimedia
 
 from visor.errors import SettingsError, SourceError, SourceUnavailable
@@ -271,6 +271,52 @@ def test_what_is_no_picture_is_told_by_its_format(mime: str) -> None:
     pages = read(wiki)
     assert [item.title for item in items_of(pages).values()] == ["Painting 0"]
     assert failures_of(pages) == {"Q10007": f"its picture has the format {mime}"}
+
+
+FIELDS = (
+    "entities", "Q10000", "labels", "en", "claims", "P18", "mainsnak", "datavalue", "sitelinks", "enwiki",
+    "title", "query", "normalized", "pages", "imageinfo", "thumburl", "mime", "sha1", "extmetadata", "Artist",
+    "pageimage", "images", "continue",
+)  # fmt: skip
+
+
+def without(document: Any, field: str, instead: object) -> Any:
+    """An answer in which every field of that name holds something else."""
+    if isinstance(document, list):
+        return [without(one, field, instead) for one in document]
+    if not isinstance(document, dict):
+        return document
+    return {name: instead if name == field else without(one, field, instead) for name, one in document.items()}
+
+
+@pytest.mark.parametrize("instead", [None, [], "x"])
+@pytest.mark.parametrize("field", FIELDS)
+def test_a_field_that_is_something_else_is_as_none(field: str, instead: object) -> None:
+    """PHP writes what is empty as a list; one odd entity must not end every run at the same place."""
+    wiki = museum(2)
+    wiki.entities[10_000].articles = {"en": "An article"}
+    wiki.entities[10_007].pictures, wiki.entities[10_007].articles = [], {"en": "An article"}
+    wiki.articles["en"]["An article"] = Article("Painting 1.jpg", ["Painting 1.jpg", "Painting 0.jpg"])
+
+    def odd(request: Request) -> Reply:
+        return Reply.json(without(json.loads(wiki(request).body), field, instead))
+
+    with serving(odd) as server, context_for(server.host) as context:
+        (page,) = source(server, context).read(None)
+    assert len(page.items) + len(page.failed) == 2
+
+
+@pytest.mark.parametrize("instead", [None, [], "x"])
+@pytest.mark.parametrize("field", ["n", "value"])
+def test_a_row_without_a_number_is_asked_for_again(field: str, instead: object) -> None:
+    wiki = museum(2)
+
+    def odd(request: Request) -> Reply:
+        return Reply.json(without(json.loads(wiki(request).body), field, instead))
+
+    unavailable = pytest.raises(SourceUnavailable, match="a row that has no number")
+    with serving(odd) as server, context_for(server.host) as context, unavailable:
+        list(source(server, context).read(None))
 
 
 def test_a_class_without_instances_is_told() -> None:

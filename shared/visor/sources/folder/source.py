@@ -1,15 +1,17 @@
-"""`folder`: a tree of images. The sub-folder is the collection; EXIF, a JSON file beside an image and a JSON list of
-images describe them."""
+"""`folder`: a tree of images. The sub-folder is the collection; EXIF and XMP, a JSON file beside an image and a JSON
+list of images describe them."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from errno import ELOOP
 from fnmatch import fnmatchcase
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from posixpath import normpath
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, NamedTuple
 from unicodedata import normalize
 
 from msgspec import Meta
@@ -18,12 +20,12 @@ from visor.errors import DropItem, SettingsError, SourceError
 from visor.imaging.sniff import ENDINGS
 from visor.schema.items import Item
 from visor.sources.contract import Page, Place, RowErrors, SourceConfig, SourceContext, page_of, slices
-from visor.sources.folder.exif import Exif, read_exif
+from visor.sources.folder.exif import Exif, read_exif, read_xmp
 from visor.sources.parse.described import described
 from visor.sources.parse.item import make_item
 from visor.sources.parse.json import NotJson, parse_json
 from visor.sources.parse.price import DecimalSign, PriceReader
-from visor.sources.parse.text import TITLE_LENGTH_MAX, plain_text
+from visor.sources.parse.text import TITLE_LENGTH_MAX, iso_date, plain_text
 
 PAGE_SIZE = 256
 """Images in one page."""
@@ -37,9 +39,50 @@ SILENT = frozenset({".json", ".xmp", ".db", ".ini"})
 NAMED_BY = ("image", "file_name", "filename", "file", "path")
 """Names under which an entry of a list may have the path of its image, from where the list lies."""
 LIST_BYTES_MAX = 64 * 2**20
+TAKEN = "taken"
 _TAKEOUT = ".supplemental-metadata"
 _TAKEOUT_LENGTH = 46
 """Characters that Google Takeout leaves of a side-car's name, without its ending."""
+_EDITED = re.compile(
+    r"-(?:edited|effects|smile|mix|bearbeitet|bewerkt|edytowane|modificato|modifié|(?:ha )?editado|editat|編集済み)$",
+    re.I,
+)
+"""How Takeout names what Google Photos made of a photo, in the language of its owner."""
+
+
+class _File(NamedTuple):
+    """An image file, and what lies beside it: JSON and XMP."""
+
+    path: Path
+    json: Path | None
+    xmp: Path | None
+
+
+class _Beside:
+    """The files of one ending in a folder, and which picture each belongs to.
+
+    Args:
+        files: All files of the folder.
+        names_of: How the file of a picture may be called.
+    """
+
+    def __init__(self, files: Sequence[str], ending: str, names_of: Callable[[str], Iterable[str]]) -> None:
+        self._names_of = names_of
+        self._exact = {normalize("NFC", name): name for name in files if name.lower().endswith(ending)}
+        pictures = (name for name in files if Path(name).suffix.lower() in ENDINGS)
+        # Where nothing lies beside them, the names of a million pictures are not kept four times over.
+        owned = {one for name in pictures for one in names_of(name)} if self._exact else set()
+        # Where both come from a disk that tells no capitals: what is no other picture's by its very name.
+        self._folded = {one.casefold(): name for one, name in self._exact.items() if one not in owned}
+        of_pictures = {one.casefold() for one in owned} if self._folded else set()
+        self.others = [self._folded[one] for one in sorted(self._folded.keys() - of_pictures)]
+        """Those of no picture."""
+
+    def of(self, picture: str) -> str | None:
+        """The file of a picture."""
+        names = [*self._names_of(picture)] if self._exact else []
+        found = chain((self._exact.get(one) for one in names), (self._folded.get(one.casefold()) for one in names))
+        return next(filter(None, found), None)
 
 
 class FileDefaults(SourceConfig, frozen=True, kw_only=True):
@@ -126,7 +169,7 @@ class FolderSource:
             )
             told.clear()
 
-    def _walk(self, folder: Path, after: tuple[str, ...], told: RowErrors) -> Iterator[tuple[Path, Path | None]]:
+    def _walk(self, folder: Path, after: tuple[str, ...], told: RowErrors) -> Iterator[_File]:
         """The images of a folder and those below it, in order, after the path of those parts; and their side-cars."""
         try:
             with os.scandir(folder) as entries:
@@ -136,13 +179,10 @@ class FolderSource:
         except OSError as exc:
             told.add(Place(self._key(folder)), f"the folder cannot be read: {exc.strerror}")
             return
-        beside = {
-            normalize("NFC", name): name for name, is_folder, _ in names if not is_folder and name.endswith(".json")
-        }
-        pictures = (name for name, is_folder, _ in names if not is_folder and Path(name).suffix.lower() in ENDINGS)
-        sidecars = {sidecar for name in pictures for sidecar in sidecar_names(name)}
-        for name in sorted(beside.keys() - sidecars):
-            self._list(folder / beside[name], told)
+        files = [name for name, is_folder, _ in names if not is_folder]
+        beside, xmp = _Beside(files, ".json", sidecar_names), _Beside(files, ".xmp", _xmp_names)
+        for name in beside.others:
+            self._list(folder / name, told)
         for name, is_folder, is_link in names:
             if name.startswith(".") and not self._config.hidden:
                 continue
@@ -159,58 +199,96 @@ class FolderSource:
             elif is_link and path.is_dir():
                 told.add(self._key(path), "a symbolic link to a folder is not followed")
             elif path.suffix.lower() in ENDINGS:
-                said = next((beside[one] for one in sidecar_names(name) if one in beside), None)
-                yield path, folder / said if said else None
+                found, more = beside.of(name), xmp.of(name)
+                yield _File(path, folder / found if found else None, folder / more if more else None)
             elif reason := no_picture(name):
                 told.pass_over(reason)
 
     def _key(self, path: Path) -> str:
         return path.relative_to(self._root).as_posix()
 
-    def _item(self, file: tuple[Path, Path | None], errors: RowErrors) -> Item:
-        path, beside = file
+    def _item(self, file: _File, errors: RowErrors) -> Item:
+        path, beside, xmp = file
         key = self._key(path)
+        real = self._file(path)
+        status = real.stat()
+        modified = f"{status.st_mtime_ns}-{status.st_size}"
+        said, exif = self._said(key, beside, errors), read_exif(real)
+        taken = said.pop(TAKEN, None)
+        if xmp is not None:
+            exif = self._xmp(key, xmp, errors).or_else(exif)
+        exif = exif._replace(date=exif.date or taken)
+        return file_item(self.name, key, path.as_uri(), said, self._config, exif, modified=modified)
+
+    def _file(self, path: Path) -> Path:
+        """The file that a path leads to. Raises `DropItem` if it is none that may and can be read."""
         try:
             real = path.resolve(strict=True)
-            status = real.stat()
             if not real.is_relative_to(self._root):
-                raise DropItem("a symbolic link leads out of the folder")
+                raise DropItem("it leads out of the folder, as a symbolic link")
+            if not real.is_file():  # to open a pipe is to wait for who writes to it
+                raise DropItem("it cannot be read: it is a folder, a pipe or a device, and no file")
             real.open("rb").close()
         except (OSError, RuntimeError) as exc:
+            # Of a link that leads to itself, some versions of Python have an error of their own.
+            raise DropItem(f"it cannot be read: {getattr(exc, 'strerror', os.strerror(ELOOP))}") from exc
+        return real
+
+    def _xmp(self, key: str, path: Path, errors: RowErrors) -> Exif:
+        """What the XMP beside an image says; one that cannot be read is reported."""
+        try:
+            return read_xmp(self._file(path).read_bytes())
+        except (DropItem, OSError, ValueError) as exc:
+            why = str(getattr(exc, "strerror", None) or exc).removeprefix("it ")
+            errors.add(key, f"{path.name} {why}", dropped=False)
+            return Exif()
+
+    def _json(self, path: Path) -> Any:
+        """What a JSON file of the folder says. Raises `DropItem` with why that is not known."""
+        try:
+            real = self._file(path)
+            if (size := real.stat().st_size) > LIST_BYTES_MAX:
+                raise DropItem(f"it has {size:,} bytes; at most {LIST_BYTES_MAX:,} are read")
+            return parse_json(real.read_bytes())
+        except (OSError, NotJson) as exc:
             raise DropItem(f"it cannot be read: {getattr(exc, 'strerror', None) or exc}") from exc
-        modified = f"{status.st_mtime_ns}-{status.st_size}"
-        said = self._said(key, beside, errors)
-        return file_item(self.name, key, path.as_uri(), said, self._config, read_exif(real), modified=modified)
 
     def _list(self, path: Path, errors: RowErrors) -> None:
         """Take in what a JSON list of images says of them, if the file is one."""
         try:
-            found = parse_json(path.read_bytes()) if path.stat().st_size <= LIST_BYTES_MAX else None
-        except (OSError, NotJson) as exc:
-            errors.add(self._key(path), f"it cannot be read: {getattr(exc, 'strerror', None) or exc}", dropped=False)
+            found = self._json(path)
+        except DropItem as drop:
+            errors.add(self._key(path), drop.reason, dropped=False)
             return
-        rows = (
-            next((one for one in found.values() if isinstance(one, list)), ()) if isinstance(found, Mapping) else found
-        )
-        for row in rows if isinstance(rows, list) else ():
+        lists = [one for one in found.values() if isinstance(one, list)] if isinstance(found, Mapping) else [found]
+        for row in chain.from_iterable(one for one in lists if isinstance(one, list)):
             named = (row.get(name) for name in NAMED_BY) if isinstance(row, Mapping) else ()
             if image := next((one for one in named if isinstance(one, str)), None):
                 place = PurePosixPath(self._key(path)).parent / image.replace("\\", "/")
                 self._listed[normalize("NFC", normpath(place))] = row
 
     def _said(self, key: str, beside: Path | None, errors: RowErrors) -> dict[str, Any]:
-        """What the file beside an image or a list says; one that cannot be read is reported."""
+        """What the file beside an image or a list says; one that cannot be read is reported. `TAKEN`: when by
+        Takeout."""
         if beside is None:
             listed = self._listed.get(normalize("NFC", key))
             return {} if listed is None else described(key, listed, self._prices, errors)
         try:
-            values = parse_json(beside.read_bytes())
+            values = self._json(beside)
             if not isinstance(values, Mapping):
-                raise NotJson("it is not a JSON object")
-        except (OSError, NotJson) as exc:
-            errors.add(key, f"{beside.name} cannot be read: {getattr(exc, 'strerror', None) or exc}", dropped=False)
+                raise DropItem("it cannot be read: it is not a JSON object")
+        except DropItem as drop:
+            errors.add(key, f"{beside.name} {drop.reason.removeprefix('it ')}", dropped=False)
             return {}
-        return described(key, values, self._prices, errors)
+        said, taken = described(key, values, self._prices, errors), values.get("photoTakenTime")
+        return said | {TAKEN: _taken(taken.get("timestamp"))} if isinstance(taken, Mapping) else said
+
+
+def _taken(timestamp: Any) -> str | None:
+    try:
+        return iso_date(float(timestamp) or None)
+    except (TypeError, ValueError):
+        return None
 
 
 def sidecar_names(name: str) -> Iterator[str]:
@@ -221,9 +299,15 @@ def sidecar_names(name: str) -> Iterator[str]:
     yield f"{stem}.json"
     # Google Takeout's: cut off, and with the number of a namesake at the end.
     number = re.search(r"\(\d+\)\Z", stem)
-    first = (stem[: number.start()] if number else stem).removesuffix("-edited") + dot + ending
+    first = _EDITED.sub("", stem[: number.start()] if number else stem) + dot + ending
     for whole in (first + _TAKEOUT, first):
         yield whole[:_TAKEOUT_LENGTH] + (number[0] if number else "") + ".json"
+
+
+def _xmp_names(name: str) -> Iterator[str]:
+    name = normalize("NFC", name)
+    yield f"{name}.xmp"
+    yield f"{name.rpartition('.')[0]}.xmp"
 
 
 def file_item(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from visor.schema.items import SEARCHED
+from visor.schema.items import NAME_BYTES_MAX, SEARCHED, is_attribute_name
 from visor.sources.contract import RowErrors
 from visor.sources.parse.item import page_url_of
 from visor.sources.parse.price import PriceReader, currency_code
@@ -42,6 +42,10 @@ def described(key: str, values: Mapping[str, Any], prices: PriceReader, errors: 
     if not isinstance(extra, Mapping):
         report("extra", "an object of texts")
         extra = {}
+    if wrong := [name for name in extra if not is_attribute_name(str(name))]:
+        valid = f"1 to {NAME_BYTES_MAX} bytes that do not begin with '__'"
+        errors.add(key, f"extra has a name that cannot be kept: {wrong[0]!r:.60}; valid: {valid}", dropped=False)
+        extra = {name: value for name, value in extra.items() if name not in wrong}
     texts = {str(name): plain_text(scalar_text(value)) for name, value in extra.items()}
     if lost := [name for name, value in extra.items() if value not in (None, "") and not texts[str(name)]]:
         errors.add(key, f"extra has values that are not texts: {', '.join(map(str, lost)):.60}", dropped=False)

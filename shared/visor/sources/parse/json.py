@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from itertools import islice
@@ -56,6 +57,8 @@ def parse_json(data: bytes | str, charset: str | None = None) -> Any:
     except (msgspec.DecodeError, ValueError, RecursionError):
         text = data if isinstance(data, str) else decoded(data, charset)
     text = text.strip("\ufeff\0 \t\r\n")
+    if not text:
+        raise NotJson("it is empty")
     repaired = _TOKENS.sub(lambda match: _repaired(match[0]), text)
     try:
         return _value(repaired, 0)
@@ -83,8 +86,10 @@ def _value(text: str, start: int) -> Any:
         around = text[max(0, exc.pos - 20) : exc.pos + 20]
         reason = f"{exc.msg} in line {exc.lineno}, column {exc.colno}: {around!r}"
         raise NotJson(reason, malformed=not is_cut_off) from exc
-    except (ValueError, RecursionError) as exc:
-        raise NotJson(str(exc), malformed=True) from exc
+    except RecursionError as exc:
+        raise NotJson("its values are nested too deeply", malformed=True) from exc
+    except ValueError as exc:  # of Python's bound on digits, which names its own remedy
+        raise NotJson(f"it has a number of more than {sys.get_int_max_str_digits()} digits", malformed=True) from exc
     if not _END.match(text, end):
         raise NotJson(f"more follows after its end: {text[end : end + 40]!r}", malformed=True)
     return value

@@ -23,7 +23,11 @@ _HIDDEN = re.compile(
     re.S | re.I,
 )
 """Elements that a browser does not show."""
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+"""What a terminal would take for a command."""
 _DOTNET_DATE = re.compile(r"/Date\((-?\d+)(?:[+-]\d{4})?\)/\Z")
+_DAYS_FROM, _DAYS_TO = 1900_01_01, 2100_12_31
+"""A number between them is a day as `20240501`; as seconds since 1970 it would be one of August 1970."""
 _MILLISECONDS_FROM = 1e11
 """Seconds since 1970 stay below this until the year 5138; milliseconds are above it since 1973."""
 
@@ -32,7 +36,7 @@ def plain_text(value: Any, length_max: int = DESCRIPTION_LENGTH_MAX) -> str:
     """A text without markup, entities, line breaks and double blanks, cut at a blank to at most `length_max`."""
     text = "" if value is None else str(value)[:READ_MAX]
     text = _TAG.sub(" ", _HIDDEN.sub(" ", text)) if "<" in text else text
-    text = " ".join(html.unescape(text).replace("\0", "").split())
+    text = _CONTROLS.sub("", " ".join(html.unescape(text).replace("\0", "").split()))
     if len(text) <= length_max:
         return text
     cut = text[: length_max - 1]
@@ -57,6 +61,8 @@ def iso_date(value: Any) -> str | None:
         return None
     if isinstance(value, str):
         value = re.sub(r"\s(?:UTC|GMT)\Z", " +0000", _DOTNET_DATE.sub(r"\1", value.strip()))
+    if isinstance(value, int) and _DAYS_FROM <= value <= _DAYS_TO:
+        value = str(value)
     if isinstance(value, int | float) or re.fullmatch(r"\d{9,13}(\.\d+)?", str(value)):
         try:
             seconds = float(value)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import IO, Any
 
 import numpy as np
@@ -26,6 +28,10 @@ SCENE_BITS = 72
 RECENT = 16
 """Last kept frames, which a new one must not repeat."""
 SIDE_MAX = 640
+TIMED = frozenset({"mov", "matroska"})
+"""FFmpeg's names of containers that say how long they are."""
+CUT_S, CUT_SHARE = 0.5, 0.01
+"""What may be missing at the end of a video, in seconds or of its length: such is how exact its length is."""
 FORMATS = "mov,matroska,avi,mpeg,mpegts,flv,asf,ogg,mxf,dv"
 """FFmpeg's names of the containers that it may find by their contents: not playlists, which name other files."""
 
@@ -34,7 +40,8 @@ def sampled(file: IO[bytes], every_s: float, after_s: float | None) -> Iterator[
     """Frames of a video at least `every_s` apart, with their seconds, those later than `after_s`, as they are shown.
 
     Raises:
-        SourceError: There is no video in the file, or it breaks off before its first frame.
+        SourceError: There is no video in the file; or, behind the last frame that can be read, a part of it cannot be
+            decoded or is missing.
     """
     import av
 
@@ -46,23 +53,82 @@ def sampled(file: IO[bytes], every_s: float, after_s: float | None) -> Iterator[
             f"The video cannot be read: there is no video in it ({exc.strerror}); it begins with {file.read(12)!r}",
             valid="MP4, MOV, Matroska, WebM, AVI, MPEG, AVCHD, FLV, WMV, Ogg or MXF",
         ) from exc
-    try:
-        with container:
-            streams: list[Any] = [one for one in container.streams.video if not _is_cover(one)]
-            if not streams:
-                raise SourceError("There is no video in it, only sound", valid="A file with moving pictures")
-            stream = streams[0]
-            stream.thread_type = "AUTO"
-            if after_s is not None and stream.time_base and container.format.name != "mpegts":
+    with container:
+        streams: list[Any] = [one for one in container.streams.video if not _is_cover(one)]
+        if not streams:
+            raise SourceError("There is no video in it, only sound", valid="A file with moving pictures")
+        stream = streams[0]
+        stream.thread_type = "AUTO"
+        lost = _Lost(container)
+        if after_s is not None and stream.time_base and container.format.name != "mpegts":
+            with lost.noted():
                 container.seek(int(after_s / stream.time_base), stream=stream)
-            first, due = stream.start_time or 0, 0.0 if after_s is None else after_s + every_s
-            for frame in container.decode(stream):
-                seconds = float((frame.pts - first) * stream.time_base) if frame.pts is not None else due
-                if seconds + 1e-6 >= due:
-                    yield seconds, _shown(frame, stream)
-                    due = seconds + every_s
-    except av.FFmpegError as exc:
-        raise SourceError(f"The video cannot be read: {exc}") from exc
+        first, due = stream.start_time or 0, 0.0 if after_s is None else after_s + every_s
+        for frame in _frames(container, stream, lost):
+            seconds = float((frame.pts - first) * stream.time_base) if frame.pts is not None else due
+            if seconds + 1e-6 >= due:
+                yield seconds, _shown(frame, stream)
+                due = seconds + every_s
+        if told := lost.told():
+            raise SourceError(told)
+
+
+class _Lost:
+    """What of a video cannot be read."""
+
+    def __init__(self, container: Any) -> None:
+        self._container = container
+        self._pieces, self._why, self._end_s = 0, "", 0.0
+
+    @contextmanager
+    def noted(self) -> Iterator[None]:
+        """Go on behind what cannot be decoded, as players do."""
+        import av
+
+        try:
+            yield
+        except av.FFmpegError as exc:
+            self._pieces, self._why = self._pieces + 1, exc.strerror or str(exc)
+
+    def saw(self, packet: Any) -> None:
+        if packet.pts is not None and packet.time_base:
+            self._end_s = max(self._end_s, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+
+    def told(self) -> str:
+        """What is lost, as a sentence; empty if nothing is."""
+        if self._pieces:
+            return f"Not all of the video can be decoded: {self._pieces} of its pieces are broken ({self._why})"
+        container = self._container
+        # Of other formats FFmpeg estimates how long they are.
+        if container.duration and TIMED & {*container.format.name.split(",")}:
+            # After 0 or after the first frame, as the program wanted; a text may go on behind the last frame.
+            heard = [one for one in _streams(container) if one.duration]
+            ends_s = [float(one.duration * one.time_base) for one in heard] or [math.inf]
+            whole_s = min(container.duration / 1e6, max(ends_s))
+            if whole_s - self._end_s > max(CUT_S, CUT_SHARE * whole_s):
+                return f"The video breaks off at {self._end_s:.0f} of {whole_s:.0f} s"
+        return ""
+
+
+def _streams(container: Any) -> list[Any]:
+    """Those that are seen or heard: not a camera's data, nor letters that a film brings along."""
+    return [*container.streams.video, *container.streams.audio, *container.streams.subtitles]
+
+
+def _frames(container: Any, stream: Any, lost: _Lost) -> Iterator[Any]:
+    """The frames of a stream that can be decoded."""
+    packets = container.demux(_streams(container))
+    while True:
+        packet, frames = None, list[Any]()
+        with lost.noted():
+            packet = next(packets, None)
+        if packet is None:
+            return
+        lost.saw(packet)
+        if packet.stream is stream:
+            with lost.noted():
+                frames = packet.decode()
+        yield from frames
 
 
 def _is_cover(stream: Any) -> bool:

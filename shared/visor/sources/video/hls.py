@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from urllib.parse import urljoin
 
 import m3u8
@@ -11,6 +13,7 @@ from visor.schema.items import Record
 from visor.sources.parse.encoding import decoded
 
 _START = "#EXTM3U"
+SEQUENCE_MAX = 2**53
 _SOUND = ("mp4a", "ac-3", "ec-3", "ac-4", "opus", "flac", "alac", "vorbis", "mp3", "dts", "stpp", "wvtt")
 """How codecs begin that have no pictures (RFC 6381), subtitles among them."""
 
@@ -47,25 +50,40 @@ def parse_playlist(data: bytes, url: str) -> HlsPlaylist:
     try:
         parsed = m3u8.loads(text)
     except Exception as exc:  # the parser raises whatever a malformed attribute leads to
-        raise SourceError(f"{url:.200} is not a valid HLS playlist: {exc!s:.200}") from exc
+        raise SourceError(f"{url:.200} is not a valid HLS playlist: {_why(exc)}") from exc
     if any(key is not None and key.method != "NONE" for key in parsed.keys):
         raise SourceError(f"{url:.200} is encrypted", valid="A stream without #EXT-X-KEY")
     for tag, found in (("MAP", parsed.segment_map), ("BYTERANGE", any(part.byterange for part in parsed.segments))):
         if found:
             raise SourceError(f"{url:.200} has EXT-X-{tag}", valid="Segments that are whole MPEG transport streams")
     first = parsed.media_sequence or 0
+    if not 0 <= first < SEQUENCE_MAX:
+        raise SourceError(f"{url:.200} begins with segment {first}", valid=f"A number below {SEQUENCE_MAX}")
     variants = [(_has_pictures(info := one.stream_info), info.bandwidth or 0, one.uri) for one in parsed.playlists]
     if variants and not max(variants)[0]:
         raise SourceError(f"There is no video in {url:.200}, only sound", valid="A variant with pictures")
     best = [variant for variant in variants if variant[0] == max(variants)[0]]
     return HlsPlaylist(
         segments=tuple(
-            HlsSegment(url=urljoin(url, segment.uri), sequence=first + at, seconds=segment.duration or 0.0)
+            HlsSegment(url=urljoin(url, segment.uri), sequence=first + at, seconds=_seconds(segment.duration))
             for at, segment in enumerate(parsed.segments)
+            if segment.uri and not segment.gap_tag
         ),
         ended=parsed.is_endlist or parsed.playlist_type == "vod",
         variant=urljoin(url, min(best)[-1]) if best else None,
     )
+
+
+def _seconds(duration: float | None) -> float:
+    """Of a segment; 0 where a playlist does not know, as of a channel: -1."""
+    return duration if duration is not None and 0 <= duration < math.inf else 0.0
+
+
+def _why(exc: Exception) -> str:
+    if isinstance(exc, KeyError):
+        return f"an attribute is missing in it: {exc.args[0]}"
+    number = re.search(r"(?:float|int).*: ('.*')\Z", str(exc), re.S)
+    return f"{number[1]:.100} is no number" if number else f"{exc!s:.200}"
 
 
 def _has_pictures(info: m3u8.StreamInfo) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -94,13 +95,20 @@ class VideoSource:
         after_s = checkpoint.get("at")
         selector = FrameSelector(scenes=self._config.scenes, recent=checkpoint.get("recent"))
         items: list[Item] = []
-        errors = RowErrors()
-        for seconds, frame in sampled(file, self._step_s, after_s):
-            if self._is_wanted(frame, selector, errors):
-                items.append(self._item(f"{seconds:.3f}", seconds, frame, link=True))
-                if len(items) == PAGE_SIZE:
-                    yield errors.page(items, checkpoint={"at": seconds, "recent": selector.recent})
-                    items, errors = [], RowErrors()
+        errors, found = RowErrors(), after_s is not None
+        try:
+            for seconds, frame in sampled(file, self._step_s, after_s):
+                found = True
+                if self._is_wanted(frame, selector, errors):
+                    items.append(self._item(f"{seconds:.3f}", seconds, frame, link=True))
+                    if len(items) == PAGE_SIZE:
+                        yield errors.page(items, checkpoint={"at": seconds, "recent": selector.recent})
+                        items, errors = [], RowErrors()
+        except SourceError as exc:
+            if not found:
+                raise
+            # Not under its URL, which may hold a secret. What it lacks is not gone.
+            errors.add(Place(self._file_name or self.name), exc.found)
         # A video that changed while its pass was under way is read again: frames of both would be mixed.
         is_whole = after_s is None and any(validators.values())
         known = {name: checkpoint.get(name) for name in VALIDATORS}
@@ -134,6 +142,8 @@ class VideoSource:
             validator = f"{status.st_mtime_ns}-{status.st_size}"
             if held.get("modified") == validator:
                 return None
+            if not stat.S_ISREG(status.st_mode):  # to open a pipe is to wait for who writes to it
+                raise SourceError(f"Source '{self.name}': {path} is no file", valid="The path of a video")
             with path.open("rb") as video:
                 while piece := video.read(1 << 20):
                     file.write(piece)
@@ -168,7 +178,8 @@ class VideoSource:
             place = {"next_pass": at} if is_last else {"checkpoint": at}
             yield errors.page(items, partial=live, **place)
         if not new:
-            yield Page(partial=True, next_pass=at)
+            nothing = {} if playlist.segments else {"no segment in the playlist": 1}
+            yield Page(partial=True, next_pass=at, passed_over=nothing)
 
     def _frames(
         self, segment: HlsSegment, start_s: float, selector: FrameSelector, errors: RowErrors, *, link: bool
@@ -184,8 +195,13 @@ class VideoSource:
         except SourceUnavailable:
             raise
         except (FetchFailed, SourceError) as exc:
-            errors.add(Place(segment.url), exc.found)
+            # Without its query, which may be signed anew by each playlist.
+            errors.add(Place(segment.url.partition("?")[0]), exc.found)
         return items
+
+    @property
+    def _file_name(self) -> str:
+        return unquote(urlsplit(self._config.url).path.rpartition("/")[2])
 
     def _item(self, key: str, seconds: float, frame: Image.Image, *, link: bool) -> Item:
         config = self._config
@@ -197,7 +213,7 @@ class VideoSource:
             key,
             put_thumbnail(self._objects, self.name, key, as_jpeg(frame)),
             page_url=page_url,
-            title=config.title or unquote(urlsplit(config.url).path.rpartition("/")[2]),
+            title=config.title or self._file_name,
             collection=config.collection,
             licence=config.licence,
             author=config.author,

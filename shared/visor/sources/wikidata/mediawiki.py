@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from mimetypes import guess_type
 from typing import Any
 from urllib.parse import quote_plus, urlencode
 
@@ -72,7 +73,7 @@ class MediaWiki:
             with polite(self._client):
                 answer, _ = self._client.get_json(f"{self._url}?{urlencode(query)}", check=_check)
             yield answer
-            more = answer.get("continue") or {}
+            more = {name: str(value) for name, value in fields(answer.get("continue")).items()}
             if not more:
                 return
 
@@ -88,9 +89,8 @@ class MediaWiki:
                 languagefallback="1",
                 sitefilter="|".join(f"{language}wiki" for language in languages),
             ):
-                found |= {
-                    str(id_): entity for id_, entity in answer.get("entities", {}).items() if "missing" not in entity
-                }
+                entities = fields(answer.get("entities")).items()
+                found |= {str(id_): fields(entity) for id_, entity in entities if "missing" not in fields(entity)}
         return found
 
     def images(self, names: Iterable[str], width: int) -> dict[str, WikiImage]:
@@ -111,11 +111,11 @@ class MediaWiki:
         for page, asked in self._pages(
             titles, prop="pageimages|images", piprop="name", pilimit=str(TITLES_MAX), imlimit="500"
         ):
-            chief = [page["pageimage"].replace("_", " ")] if "pageimage" in page else []
-            names = [image["title"].partition(":")[2] for image in page.get("images", ())]
+            chief = [name.replace("_", " ")] if (name := text(page.get("pageimage"))) else []
+            names = [text(image.get("title")).partition(":")[2] for image in objects(page.get("images"))]
             for title in asked:
                 # A continued answer brings the rest, in any order.
-                found[title] = list(dict.fromkeys([*chief, *found.get(title, ()), *names]))
+                found[title] = [name for name in dict.fromkeys([*chief, *found.get(title, ()), *names]) if name]
         return found
 
     def _pages(self, titles: Sequence[str], **parameters: str) -> Iterator[tuple[Mapping[str, Any], list[str]]]:
@@ -123,11 +123,12 @@ class MediaWiki:
         for some in _chunks(titles):
             renamed: dict[str, list[str]] = {}
             for answer in self.ask(action="query", titles="|".join(some), redirects="1", **parameters):
-                query = answer.get("query", {})
-                for change in (*query.get("normalized", ()), *query.get("redirects", ())):
-                    renamed.setdefault(change["to"], []).append(change["from"])
-                for page in query.get("pages", ()):
-                    yield page, _asked_as(page["title"], renamed)
+                query = fields(answer.get("query"))
+                for change in (*objects(query.get("normalized")), *objects(query.get("redirects"))):
+                    renamed.setdefault(text(change.get("to")), []).append(text(change.get("from")))
+                for page in objects(query.get("pages")):
+                    if title := text(page.get("title")):
+                        yield page, _asked_as(title, renamed)
 
 
 @contextmanager
@@ -149,30 +150,45 @@ def _check(answer: Any) -> None:
     error = answer.get("error")
     if not error:
         return
-    code, info = str(error.get("code", "")), str(error.get("info", ""))
+    code, info = text(fields(error).get("code")), text(fields(error).get("info"))
     if code.startswith(_PASSING):
         raise FetchUnavailable(f"the wiki is busy ({code}: {info:.200})", retry_after_s=LAG_WAIT_S)
     raise SourceError(f"The wiki does not understand the question ({code}: {info:.200})", remedy="Report this")
 
 
 def _image(page: Mapping[str, Any]) -> WikiImage | None:
-    info = next(iter(page.get("imageinfo") or ()), None)
-    if info is None:
-        return None
-    url = info.get("thumburl") or info.get("url")
+    info = next(iter(objects(page.get("imageinfo"))), fields(None))
+    url = text(info.get("thumburl")) or text(info.get("url"))
     if not url:
         return None
-    meta = {name: plain_text(value.get("value"), 300) for name, value in (info.get("extmetadata") or {}).items()}
+    said = fields(info.get("extmetadata")).items()
+    meta = {name: plain_text(text(fields(value).get("value")), 300) for name, value in said}
+    name = text(page.get("title")).partition(":")[2]
     return WikiImage(
-        name=page["title"].partition(":")[2],
+        name=name,
         url=url,
-        mime=str(info.get("mime")),
-        sha1=info.get("sha1"),
+        mime=text(info.get("mime")) or guess_type(name)[0] or "an unknown one",
+        sha1=text(info.get("sha1")) or None,
         licence=meta.get("LicenseShortName") or None,
         licence_url=meta.get("LicenseUrl") or None,
         author=meta.get("Artist") or meta.get("Credit") or None,
-        page_url=info.get("descriptionurl"),
+        page_url=text(info.get("descriptionurl")) or None,
     )
+
+
+def fields(value: Any) -> Mapping[str, Any]:
+    """An object of an answer; an empty one in place of anything else: PHP writes what is empty as a list."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def objects(value: Any) -> list[Mapping[str, Any]]:
+    """The objects of a list of an answer."""
+    return [one for one in value if isinstance(one, Mapping)] if isinstance(value, list) else []
+
+
+def text(value: Any) -> str:
+    """A text of an answer; empty in place of anything else."""
+    return value if isinstance(value, str) else ""
 
 
 def _asked_as(title: str, renamed: Mapping[str, Sequence[str]]) -> list[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar
+from unicodedata import normalize
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -22,7 +23,7 @@ from visor.sources.client import RetryingClient
 from visor.sources.contract import Page, RowErrors, SourceConfig, SourceContext, page_of, slices
 from visor.sources.parse.item import make_item
 from visor.sources.parse.text import TITLE_LENGTH_MAX
-from visor.sources.wikidata.mediawiki import MediaWiki, WikiImage, polite
+from visor.sources.wikidata.mediawiki import MediaWiki, WikiImage, fields, objects, polite, text
 
 IDS_PER_QUERY = 500
 IDS_PER_QUERY_MIN = 25
@@ -143,7 +144,7 @@ class WikidataSource:
                     raise
                 limit //= 2
                 continue
-            found = sorted({int(row["n"]["value"]) for row in answer["results"]["bindings"]})
+            found = sorted({int(_number(row)) for row in answer["results"]["bindings"]})
             yield from found
             if len(found) < limit:
                 return
@@ -157,7 +158,7 @@ class WikidataSource:
         images = {id_: image for id_, image in its_own.items() if image.is_suitable}
         if self._config.articles:
             images |= self._article_images({id_: entities[id_] for id_ in entities.keys() - images.keys()})
-        kinds = {id_: class_ or next(iter(_values(entity, "P279")), "") for id_, entity in entities.items()}
+        kinds = {id_: class_ or text(next(iter(_values(entity, "P279")), "")) for id_, entity in entities.items()}
         collections = self._names_of(sorted({kind for kind in kinds.values() if kind}))
 
         def make(id_: str, errors: RowErrors) -> Item:
@@ -211,15 +212,16 @@ class WikidataSource:
 
     def _article(self, entity: Mapping[str, Any]) -> tuple[str, str] | None:
         """Language and title of the entity's article in the first language that has one."""
-        links = entity.get("sitelinks") or {}
-        found = [
-            (language, links[f"{language}wiki"]) for language in self._config.languages if f"{language}wiki" in links
-        ]
-        return next(((language, str(link["title"])) for language, link in found), None)
+        links = fields(entity.get("sitelinks"))
+        found = (
+            (language, text(fields(links.get(f"{language}wiki")).get("title"))) for language in self._config.languages
+        )
+        return next((article for article in found if article[1]), None)
 
     def _said(self, entity: Mapping[str, Any], what: str) -> str | None:
-        said = entity.get(what) or {}
-        return next((str(said[language]["value"]) for language in self._config.languages if language in said), None)
+        said = fields(entity.get(what))
+        found = (text(fields(said.get(language)).get("value")) for language in self._config.languages)
+        return next(filter(None, found), None)
 
     def _names_of(self, ids: Sequence[str]) -> dict[str, str]:
         unknown = [id_ for id_ in ids if id_ not in self._names]
@@ -232,23 +234,30 @@ class WikidataSource:
 
 
 def _check(answer: Any) -> None:
-    bindings = answer.get("results", {}).get("bindings") if isinstance(answer, Mapping) else None
+    bindings = fields(fields(answer).get("results")).get("bindings")
     if not isinstance(bindings, list):
         raise FetchUnavailable("the query service answers without results")
+    if not all(text(_number(row)).isdecimal() for row in bindings):
+        raise FetchUnavailable("the query service answers with a row that has no number")
+
+
+def _number(row: Any) -> Any:
+    return fields(fields(row).get("n")).get("value")
 
 
 def _values(entity: Mapping[str, Any], property_: str) -> list[Any]:
     """Values of a property: the preferred ones, else the normal ones (the rank that queries call 'truthy')."""
     by_rank: dict[str, list[Any]] = {}
-    for claim in (entity.get("claims") or {}).get(property_, ()):
-        value = claim.get("mainsnak", {}).get("datavalue", {}).get("value")
+    for claim in objects(fields(entity.get("claims")).get(property_)):
+        value = fields(fields(claim.get("mainsnak")).get("datavalue")).get("value")
         if value is not None:
-            by_rank.setdefault(claim.get("rank", "normal"), []).append(
+            by_rank.setdefault(text(claim.get("rank")) or "normal", []).append(
                 value["id"] if isinstance(value, Mapping) and "id" in value else value
             )
     return by_rank.get("preferred") or by_rank.get("normal") or []
 
 
 def _image_name(entity: Mapping[str, Any]) -> str | None:
+    """As the wiki writes it: in Unicode's composed form, without underscores."""
     name = next(iter(_values(entity, "P18")), None)
-    return name.replace("_", " ") if isinstance(name, str) else None
+    return normalize("NFC", name).replace("_", " ") if isinstance(name, str) else None
