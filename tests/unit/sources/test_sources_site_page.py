@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 import pytest
+from tests.unit.sources.test_sources_site import crawl, html, items_of
 
 from visor.http.fetch import Fetched
 from visor.sources.site.page import SitePage, asked_of_robots, read_page
@@ -183,9 +184,13 @@ THING = {"@type": "Product", "name": "Thing", "image": "/1.jpg", "offers": OFFER
 WRITTEN = json.dumps(THING)
 
 
+def script(content: Any, kind: str = "application/ld+json") -> str:
+    text = content if isinstance(content, str) else json.dumps(content)
+    return f'<script type="{kind}">{text}</script>'
+
+
 def described(*scripts: Any, kind: str = "application/ld+json") -> list[dict[str, Any]]:
-    texts = [script if isinstance(script, str) else json.dumps(script) for script in scripts]
-    return [dict(row) for row in page("".join(f'<script type="{kind}">{text}</script>' for text in texts)).described]
+    return [dict(row) for row in page("".join(script(content, kind) for content in scripts)).described]
 
 
 @pytest.mark.parametrize(
@@ -333,6 +338,15 @@ def test_the_picture_of_a_product(image: Any, found: str | None) -> None:
         ({"@type": "AggregateOffer", "lowPrice": "3", "highPrice": "4", "priceCurrency": "EUR"}, "3", "EUR"),
         ({"@type": "AggregateOffer", "offers": [{"price": 5, "priceCurrency": "EUR"}]}, 5, "EUR"),
         ([{"price": 0, "priceCurrency": "EUR"}, {"price": "5.50", "priceCurrency": "EUR"}], "5.50", "EUR"),
+        ([{"price": 9, "priceCurrency": "EUR"}, {"price": "5.50", "priceCurrency": "EUR"}], "5.50", "EUR"),
+        ([{"price": 9, "priceCurrency": "EUR"}, {"price": "5.50", "priceCurrency": "USD"}], 9, "EUR"),
+        ([{"price": 9}, {"price": 5, "itemCondition": "https://schema.org/UsedCondition"}], 9, None),
+        ([{"price": 9}, {"price": 5, "availability": "https://schema.org/OutOfStock"}], 9, None),
+        ([{"price": 5, "businessFunction": "gr:LeaseOut"}, {"price": 9}], 9, None),
+        ([{"price": 9}, {"price": 5, "eligibleQuantity": {"minValue": 100}}], 9, None),
+        ({"priceCurrency": "EUR", "offers": [{"price": 9}, {"price": "8"}]}, "8", "EUR"),
+        ({"priceSpecification": [{"price": 2, "priceComponentType": "Installment"}, {"price": 9}]}, 9, None),
+        ([{"price": "19,90 €"}, {"price": 5}], "19,90 €", None),
         (
             {"priceCurrency": "EUR", "priceSpecification": [{"priceType": "ListPrice", "price": 9}, {"price": 7}]},
             7,
@@ -354,6 +368,39 @@ def test_the_picture_of_a_product(image: Any, found: str | None) -> None:
 def test_the_price_of_a_product(offers: Any, price: Any, currency: str | None) -> None:
     (row,) = described({**THING, "offers": offers})
     assert (row.get("price"), row.get("currency")) == (price, currency)
+
+
+@pytest.mark.parametrize(
+    ("offers", "text"),
+    [
+        ({"lowPrice": "3", "highPrice": "4.50", "priceCurrency": "EUR"}, "3–4.5 EUR"),
+        ({"offers": [{"price": 5, "priceCurrency": "EUR"}, {"price": "3", "priceCurrency": "EUR"}]}, "3–5 EUR"),
+        ([{"price": 1299.5}, {"price": 1234567.89}], "1299.5–1234567.89"),
+        ({"lowPrice": "3", "highPrice": "3"}, None),
+        ({"price": "3"}, None),
+    ],
+)
+def test_the_lowest_of_several_prices_is_told_as_such(offers: Any, text: str | None) -> None:
+    (row,) = described({**THING, "offers": offers})
+    assert row.get("price_text") == text
+    pages, _ = crawl({"/": html(script({**THING, "offers": offers}))})
+    assert items_of(pages)[0].extra.get("price_text") == text
+
+
+def test_a_variant_has_the_page_that_its_offer_names() -> None:
+    variants = [{"sku": name, "offers": {"price": 1, "url": f"/shirt?v={name}"}} for name in "ab"]
+    rows = described({**GROUP, "url": "/shirt", "hasVariant": [*variants, {"sku": "c"}]})
+    assert [row["link"] for row in rows] == ["/shirt?v=a", "/shirt?v=b", "/shirt"]
+
+
+def test_a_product_without_a_picture_has_that_which_its_page_is_shared_with() -> None:
+    shared = '<meta property="og:image" content="/1.jpg"><meta property="og:title" content="Shop: Thing">'
+    for image in ({}, {"image": ""}, {"image": "data:image/gif;base64,R0"}, {"image": "/logo.svg?v=2"}):
+        product = {name: value for name, value in THING.items() if name != "image"} | image
+        found = page(script(product), shared)
+        assert not found.described
+        assert (found.shared or {}) | {"title": "Thing", "price": "9.50", "currency": "EUR"} == found.shared
+        assert (found.shared or {})["image_link"] == "/1.jpg"
 
 
 BARE = {name: value for name, value in THING.items() if name != "offers"}

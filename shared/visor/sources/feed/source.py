@@ -213,6 +213,8 @@ class FeedSource:
             written = float(micros) / 1e6 if micros.isdecimal() else written.get("value")
         money = self._prices.read(key, written, named, errors, machine=self._is_machine)
         extra = {name: plain_text(said(name), 200) for name in EXTRA} | money.extra
+        if row.get("price_text") and money.amount is not None:
+            extra["price_text"] = str(row["price_text"])
         if on_sale and money.amount is not None:
             extra["regular_price"] = regular
         return make_item(

@@ -140,6 +140,7 @@ class PageItems:
     def _item(self, row: _Row, page: SitePage, page_url: str, errors: RowErrors) -> Item:
         said = row.values
         money = self._prices.read(row.key, said.get("price"), said.get("currency"), errors, machine=True)
+        price_text = {"price_text": str(said.get("price_text") or "")} if money.amount is not None else {}
         return make_item(
             self._name,
             row.key,
@@ -155,5 +156,5 @@ class PageItems:
             licence=plain_text(said.get("licence"), 200) or self._licence,
             author=plain_text(said.get("author"), 200) or None,
             group=said.get("item_group_id") or None,
-            extra={name: plain_text(said.get(name), 200) for name in EXTRA} | money.extra,
+            extra={name: plain_text(said.get(name), 200) for name in EXTRA} | price_text | money.extra,
         )

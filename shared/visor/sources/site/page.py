@@ -91,12 +91,16 @@ def read_page(fetched: Fetched, *, now: str = "") -> SitePage:
     named = document.xpath("string(//link[translate(@rel,'CANOIL','canoil')='canonical']/@href)").strip()
     left_out: Counter[str] = Counter()
     is_hidden = not robots.isdisjoint({"noindex", "noimageindex"})
+    described, shared = tuple(_described(structured)), _shared(document)
+    if shared and not described and len(alone := product_rows(structured)) == 1:
+        # A product without a picture of its own is what the page is shared for.
+        shared = {**shared, **alone[0]}
     return SitePage(
         url=(absolute(named, base_url) if named else None) or fetched.url,
         base_url=base_url,
         title=plain_text(document.xpath("string(//h1)") or document.xpath("string(//title)"), 300),
-        described=() if is_hidden else tuple(_described(structured)),
-        shared=None if is_hidden else _shared(document),
+        described=() if is_hidden else described,
+        shared=None if is_hidden else shared,
         pictures=() if is_hidden else tuple(pictures(document, base_url, left_out)),
         left_out=left_out,
         links=() if "nofollow" in robots else tuple(_links(document, base_url, encoding)),
