@@ -23,6 +23,7 @@ from visor.sources.parse.json import parse_json
 from visor.sources.parse.price import is_zero
 from visor.sources.parse.schema_org import graph, product_row, product_rows, things
 from visor.sources.parse.text import iso_date, plain_text
+from visor.sources.site.doubt import stands_in, visible_text
 from visor.sources.site.pictures import PICTURES_MAX, Picture, chosen, pictures
 from visor.sources.site.urls import absolute
 
@@ -62,6 +63,10 @@ class SitePage:
     """Its JSON-LD is no JSON, so that some of it may be missing."""
     is_scripted: bool = False
     """It has scripts, which may make of it what it does not show without them."""
+    text: str = ""
+    """What a reader sees of it."""
+    instead: str = ""
+    """What it says or has as pages do that stand in the place of another one."""
     robots: frozenset[str] = frozenset()
     """What it and its response's header ask of robots: `noindex`, `nofollow`, `noimageindex`."""
 
@@ -90,6 +95,7 @@ def read_page(fetched: Fetched, *, now: str = "") -> SitePage:
     structured = graph(found)
     named = document.xpath("string(//link[translate(@rel,'CANOIL','canoil')='canonical']/@href)").strip()
     left_out: Counter[str] = Counter()
+    text = visible_text(document)
     is_hidden = not robots.isdisjoint({"noindex", "noimageindex"})
     described, shared = tuple(_described(structured)), _shared(document)
     if shared and not described and len(alone := product_rows(structured)) == 1:
@@ -107,6 +113,8 @@ def read_page(fetched: Fetched, *, now: str = "") -> SitePage:
         breadcrumb=_breadcrumb(structured),
         is_broken=is_broken,
         is_scripted=any("json" not in (script.get("type") or "") for script in document.iter("script")),
+        text=text,
+        instead=stands_in(document, text),
         robots=robots,
     )
 

@@ -22,6 +22,7 @@ from visor.sources.client import RetryingClient
 from visor.sources.contract import Page, Place, RowErrors, SourceConfig, SourceContext
 from visor.sources.parse.encoding import decoded
 from visor.sources.parse.price import DecimalSign, PriceReader
+from visor.sources.site.doubt import says_gone, says_not_now
 from visor.sources.site.frontier import Frontier, Had, Visit, mark_of_target
 from visor.sources.site.items import SHARED_MIN, PageItems, ReadPage
 from visor.sources.site.page import SitePage, read_page
@@ -145,7 +146,7 @@ class SiteSource:
 
     def _begin(self, robots: Protego, before: Frontier | None, errors: RowErrors) -> Frontier:
         """A new pass: the start page and what the sitemaps list."""
-        now, had = self._context.now(), before.had if before else {}
+        now, had, led = self._context.now(), before.had if before else {}, before.led if before else {}
         last_full = datetime.fromisoformat(before.full_at) if before and before.full_at else None
         if last_full is None or now - last_full >= timedelta(days=self._config.full_every_days):
             before = None
@@ -155,6 +156,7 @@ class SiteSource:
             full_at=before.full_at if before else began_at,
             known=before.known if before else {},
             had=had,
+            led=led,
         )
         state.add(self._start, 0)
         named = self._config.sitemaps if self._config.sitemaps is not None else tuple(robots.sitemaps)
@@ -246,6 +248,7 @@ class SiteSource:
         for name, one in read:
             had = Had(mark_of_target(one.url), len(one.page.described))
             state.note_had(name, had if one.visit.keys else None)
+            state.note_led(name, len(one.page.links) if one.visit.children else 0)
         return errors.page(items, gone=tuple(gone), unchanged=tuple(unchanged))
 
     def _get(self, url: str, known: Visit | None, delay_s: float) -> Fetched:
@@ -280,18 +283,29 @@ class SiteSource:
         if instead:
             return None
         page = read_page(fetched, now=self._context.now().isoformat())
-        if had is None or page.robots:
-            return page
         target, products = mark_of_target(fetched.url), len(page.described)
+        is_bare = not (products or page.shared or page.pictures)
+        is_first = products or state.see(
+            f"shows {page.text} {[picture.url for picture in page.pictures]} {page.shared}"
+        )
+        led = state.led_on(canonical(url) or url)
+        if is_bare and page.instead and 2 * len(page.links) < led:
+            raise FetchFailed(f"{url} led to other pages, and now {page.instead}")
+        if had is None or (page.robots and not says_not_now(page.title)):
+            return page
         is_one = len({row.get("item_group_id") or at for at, row in enumerate(page.described)}) == 1
         if target != had.target and (not is_one or target == mark_of_target(self._start)):
             self._follow([fetched.url], depth, state, errors)
             raise FetchFailed(f"{url} had items, and leads to another page now: {shown(fetched.url)}")
         if page.is_broken and products < had.products:
             raise FetchFailed(f"{url} had {counted(had.products, 'product')}, and its JSON-LD is cut off or broken now")
-        is_bare = not (page.links or products or page.shared or page.pictures)
-        if is_bare and page.is_scripted and canonical(url) not in state.listed:
-            raise FetchFailed(f"{url} had items, and has only scripts now, as pages that doubt their reader")
+        instead = says_not_now(page.title) if had.products and not products else ""
+        if is_bare and canonical(url) not in state.listed:
+            instead = "has only scripts" if page.is_scripted and not page.links else page.instead
+        if not instead and not is_first and (is_bare or had.products) and not says_gone(page.text):
+            instead = "shows what another page shows"
+        if instead:
+            raise FetchFailed(f"{url} had items, and now {instead}: it may stand in the place of the page")
         return page
 
     def _read(
