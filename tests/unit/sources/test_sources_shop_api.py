@@ -587,6 +587,50 @@ def test_rows_that_are_counted_and_not_given_are_told() -> None:
     assert "counts 5 rows of collection '' and gave 3" in failure.reason
 
 
+@pytest.mark.parametrize("total", [0, 1, 2])
+def test_a_total_below_what_was_read_counts_something_else(total: int) -> None:
+    pages = [Reply.json({"rows": things(*some), "total": total}) for some in ([1, 2, 3], [4, 5, 6], [7], [])]
+    config = {**API, "items": "rows"}
+    paging = {"style": "page", "count_param": "n", "count": 3, "total": "total"}
+    with serving(lambda request: pages[int(request.query["page"]) - 1]) as server, context_for(server.host) as context:
+        read = list(open_source("s", {**config, "url": f"{server.url}/all", "paging": paging}, context).read(None))
+    assert "".join(keys_of(read)) == "1234567"
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ({"success": False}, "success = false"),
+        ({"ok": 0}, "ok = 0"),
+        ({"status": "ERROR"}, 'status = "ERROR"'),
+        ({"statusCode": 429}, "statusCode = 429"),
+        ({"code": "503"}, 'code = "503"'),
+        ({"timed_out": True}, "timed_out = true"),
+        ({"incomplete_results": True}, "incomplete_results = true"),
+        ({"errors": [{"message": "Shard 3 is down"}]}, "Shard 3 is down"),
+        ({"success": True, "status": "ok", "code": 200, "errors": [], "partial": False, "state": "sale"}, ""),
+    ],
+)
+@pytest.mark.parametrize("rows", [(), (1, 2)])
+def test_an_answer_that_says_that_it_is_not_whole_hides_what_it_lacks(said: Any, told: str, rows: Any) -> None:
+    config = {**API, "items": "rows", "paging": {"style": "none"}}
+    with serving(lambda request: Reply.json({"rows": things(*rows), **said})) as server, context_for(server.host) as at:
+        pages = list(open_source("s", {**config, "url": f"{server.url}/all"}, at).read(None))
+    assert len(items_of(pages)) == len(rows)
+    reasons = [failure.reason for page in pages for failure in page.failed if failure.unread]
+    assert len(reasons) == bool(told)
+    assert told in "".join(reasons)
+
+
+@pytest.mark.parametrize("kind", ["application/x-ndjson", "application/jsonl", "text/jsonlines"])
+def test_an_api_may_answer_in_json_lines(kind: str) -> None:
+    body = b"\n".join(json.dumps(row).encode() for row in things(1, 2)) + b"\n\n"
+    config = {**API, "paging": {"style": "none"}}
+    with serving(lambda request: Reply(body, headers={"Content-Type": kind})) as server, context_for(server.host) as at:
+        pages = list(open_source("s", {**config, "url": f"{server.url}/all"}, at).read(None))
+    assert keys_of(pages) == ["1", "2"]
+
+
 @pytest.mark.parametrize("where", ["links.next", "headers.link"])
 def test_the_next_page_stands_in_a_header(where: str) -> None:
     def answer(request: Request) -> Reply:

@@ -162,8 +162,8 @@ class Pager:
         )
         if paging.style in ("cursor", "next"):
             return self._following_cursor(position, after, answer, fetched)
-        total = self.total(fetched, answer)
-        if paging.style == "none" or (total is not None and after.rows >= total):
+        # A total below what was read counts something else: pages, or the rows of one.
+        if paging.style == "none" or self.total(fetched, answer) == after.rows:
             return None
         if not rows and (position.pages == 0 or not self.is_doubtful(position)):
             return None

@@ -15,7 +15,7 @@ from visor.http.retry import RetryPolicy
 from visor.schema.items import Item
 from visor.sources.client import RetryingClient
 from visor.sources.contract import Page, Place, RowErrors, SourceConfig, SourceContext, page_of
-from visor.sources.parse.json import said_by
+from visor.sources.parse.json import refusal, said_by
 from visor.sources.parse.mapping import Defaults, Expressions, Fields, RowMapping
 from visor.sources.parse.price import DecimalSign
 from visor.sources.shop_api.paging import Pager, Paging, Position, add_query, fill
@@ -173,8 +173,13 @@ class ShopApiSource:
                     valid=f"At most pages_max = {self._config.pages_max}",
                     remedy="Raise pages_max, or correct [paging] if the API is read in circles",
                 )
+            what = f"it has {len(rows) or 'no'} rows, and the API says"
             if not rows and (said := said_by(answer)):
-                errors.add(place, f"it has no rows, and the API says {said!r}")
+                errors.add(place, f"{what} {said!r}")
+            elif refused := refusal(answer):
+                errors.add(place, f"{what} {refused}")
+            elif isinstance(answer, dict) and answer.get("errors"):
+                errors.add(place, f"{what} {said_by(answer)!r}")
             if rows and position.pages and not position.before and not position.cursor:
                 errors.add(place, "the page before it was empty, and this one is not")
             total, read = self._pager.total(fetched, answer), position.rows + len(rows)
