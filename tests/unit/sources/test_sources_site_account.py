@@ -459,6 +459,25 @@ def test_a_sitemap_that_nobody_promised_hides_what_it_listed(broken: Any) -> Non
     assert [failure.key.rpartition("/")[2] for failure in page.failed if failure.unread] == ["sitemap.xml"]
 
 
+@pytest.mark.parametrize("said", ["Too many requests", "", " \n", '{"error": "quota"}', "/p/1\n/p/2", "<html></html>"])
+def test_a_promised_sitemap_that_lists_nothing_in_no_form_is_told(said: str) -> None:
+    (page,) = crawl({"/robots.txt": "Sitemap: /map.txt", "/map.txt": said, "/": image("a")})[0]
+    assert [(failure.unread, failure.reason) for failure in page.failed] == [(True, "sitemap: this is no sitemap")]
+    assert not [failure for page in crawl({"/sitemap.xml": said, "/": image("a")})[0] for failure in page.failed]
+    empty = crawl({"/robots.txt": "Sitemap: /map.xml", "/map.xml": "<urlset/>", "/": image("a")})[0]
+    assert not [failure for page in empty for failure in page.failed]
+
+
+def test_an_index_of_sitemaps_may_be_written_as_if_these_were_pages() -> None:
+    def make(server: Server) -> dict[str, Any]:
+        one = {"/sitemap.xml": sitemap(f"{server.url}/one.xml", f"{server.url}/missing.xml", f"{server.url}/b")}
+        return {"/": html(""), **one, "/one.xml": sitemap(f"{server.url}/a"), "/a": image("a"), "/b": image("b")}
+
+    pages = served(make)
+    assert paths(pages) == {"/a.jpg", "/b.jpg"}
+    assert [failure.key[-12:] for page in pages for failure in page.failed if failure.unread] == ["/missing.xml"]
+
+
 def test_sitemaps_on_another_host_and_in_each_other() -> None:
     def make(server: Server) -> dict[str, Any]:
         def index(at: int) -> str:
@@ -475,7 +494,8 @@ def test_sitemaps_on_another_host_and_in_each_other() -> None:
     assert passed_over(pages)["pages on other hosts in sitemaps"] == 1
 
 
-def test_pictures_that_a_sitemap_lists() -> None:
+@pytest.mark.parametrize("declared", [" xmlns:image='x'", ""])
+def test_pictures_that_a_sitemap_lists(declared: str) -> None:
     def make(server: Server) -> dict[str, Any]:
         def listed(name: str, pictures: str) -> str:
             tags = "".join(
@@ -484,7 +504,7 @@ def test_pictures_that_a_sitemap_lists() -> None:
             )
             return f"<url><loc>{server.url}/{name}</loc>{tags}</url>"
 
-        written = "<urlset xmlns:image='x'>" + listed("script", "ab") + listed("shoe", "c") + "</urlset>"
+        written = f"<urlset{declared}>" + listed("script", "ab") + listed("shoe", "c") + "</urlset>"
         script = html("<div id=root></div><script src=/app.js></script>")
         return {"/sitemap.xml": written, "/": "", "/script": script, "/shoe": product("Shoe", "/shoe.jpg")}
 
