@@ -325,6 +325,7 @@ def test_a_product_that_is_described_twice_is_one(others: list[Any], count: int)
         ([["/1.jpg"], ["/2.jpg"]], "/1.jpg"),
         ({"@id": "#primaryimage"}, None),
         (None, None),
+        (["undefined", "{{ image }}", "/logo.svg#a", "http://", "/1.jpg"], "/1.jpg"),
     ],
 )
 def test_the_picture_of_a_product(image: Any, found: str | None) -> None:
@@ -431,6 +432,9 @@ def test_what_is_offered_in_any_form_of_the_vocabulary(document: Any) -> None:
         '<meta name="twitter:image:src" content="/1.jpg">',
         '<meta itemprop="image" content="/1.jpg">',
         '<link rel="image_src" href="/1.jpg">',
+        '<meta property="og:image" content="{{ image }}"><meta name="twitter:image" content="/1.jpg">',
+        '<meta property="og:image:secure_url" content="https://"><meta property="og:image" content="/1.jpg">',
+        '<meta property="og:image" content="/logo.svg"><link rel="image_src" href="/1.jpg">',
     ],
 )
 def test_the_picture_that_a_page_is_shared_with(head: str) -> None:
@@ -451,6 +455,28 @@ def test_the_price_that_a_page_is_shared_with(said: dict[str, str], price: str) 
     metas = [f'<meta property="product:{name}" content="{value}">' for name, value in said.items()]
     shared = page("", '<meta property="og:image" content="/1.jpg">' + "".join(metas)).shared
     assert (shared or {})["price"] == price
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '<div vocab="https://schema.org/" typeof="Product"><b property="name">Chair</b>'
+        '<img property="image" src="/1.jpg"><p property="offers" typeof="Offer"><i property="price" content="5.00">5 €</i>'
+        '<i property="priceCurrency" content="EUR"></i></p></div>',
+        '<div prefix="schema: http://schema.org/" typeof="schema:Product og:thing"><b property="schema:name">Chair</b>'
+        '<link property="schema:image" href="/1.jpg"><p property="schema:offers" typeof="schema:Offer">'
+        '<meta property="schema:price" content="5.00"><meta property="schema:priceCurrency" content="EUR"></p></div>',
+    ],
+)
+def test_rdfa_of_schema_org(body: str) -> None:
+    (row,) = page(body, '<meta property="og:title" content="x">').described
+    assert (row["title"], row["price"], row["currency"]) == ("Chair", "5.00", "EUR")
+    assert row["image_link"].endswith("/1.jpg")
+
+
+def test_rdfa_of_another_vocabulary_is_none() -> None:
+    drupal = '<div typeof="sioc:Item foaf:Document"><b property="dc:title">Chair</b><img property="image" src="/1.jpg">'
+    assert not page(drupal + "</div>").described
 
 
 def test_microdata_of_a_lazy_picture() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
+from visor.sources.parse.item import is_no_url
 from visor.sources.parse.text import scalar_text
 
 PRODUCTS = ("Product", "ProductGroup", "ProductModel", "IndividualProduct", "SomeProducts", "Vehicle", "Car")
@@ -22,8 +23,8 @@ _LIST_PRICE = re.compile(r"ListPrice|StrikethroughPrice|SRP|MSRP")
 _PART_OF_A_PRICE = re.compile(r"Installment|Down[Pp]ayment|Subscription|Fee\Z")
 _NOT_FOR_EVERYBODY = frozenset({"validForMemberTier", "eligibleQuantity"})
 _OUT_OF_STOCK = re.compile(r"OutOfStock|SoldOut|Discontinued")
-_NOT_READ = re.compile(r"data:|[^?#]*\.svgz?(?:[?#]|\Z)", re.I)
-"""Addresses of pictures that are not fetched."""
+_NOT_READ = re.compile(r"data:|[^?#]*\.svgz?(?:[?#]|\Z)|.*(?:\{\{|%7B%7B|\{%|<%|\[\[)", re.I)
+"""Addresses of pictures that are not fetched: their data, drawings, and what a template was to fill in."""
 
 
 def things(document: Any, *types: str, outside: tuple[str, ...] = ()) -> Iterator[Mapping[str, Any]]:
@@ -210,7 +211,7 @@ def product_row(thing: Mapping[str, Any]) -> dict[str, Any]:
 def addresses(value: Any) -> list[str]:
     """Addresses of pictures: texts, ImageObjects, or lists of these."""
     found = [url for part in _list(value) for url in re.split(r",\s+(?=https?:|/)", _address(part))]
-    return list(dict.fromkeys(address for address in found if address and not _NOT_READ.match(address)))
+    return list(dict.fromkeys(url for url in found if not is_no_url(url) and not _NOT_READ.match(url)))
 
 
 def _offer(thing: Mapping[str, Any]) -> Mapping[str, Any]:

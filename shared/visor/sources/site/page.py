@@ -18,10 +18,10 @@ from lxml.etree import LxmlError, ParserError
 from w3lib.encoding import html_to_unicode
 
 from visor.http.fetch import Fetched
-from visor.sources.parse.encoding import is_utf_8
+from visor.sources.parse.encoding import decoded, is_utf_8
 from visor.sources.parse.json import parse_json
 from visor.sources.parse.price import is_zero
-from visor.sources.parse.schema_org import graph, product_row, product_rows, things
+from visor.sources.parse.schema_org import addresses, graph, product_row, product_rows, things
 from visor.sources.parse.text import iso_date, plain_text
 from visor.sources.site.doubt import stands_in, visible_text
 from visor.sources.site.pictures import PICTURES_MAX, Picture, chosen, pictures
@@ -72,15 +72,13 @@ class SitePage:
 
 
 def read_page(fetched: Fetched, *, now: str = "") -> SitePage:
-    """The page that was fetched. Broken HTML and wrong encodings are read as a browser would; never raises.
+    """The page that was fetched. Broken HTML is read as a browser would; never raises. A page that is UTF-8 is read as
+    that, whatever is said of it, and of one that is not, what does not fit is Windows-1252.
 
     Args:
         now: Time in ISO 8601, for pages that ask to be forgotten from some day on.
     """
-    header = (fetched.media_type or "text/html") + (f"; charset={fetched.charset}" if fetched.charset else "")
-    encoding, text = html_to_unicode(
-        header, fetched.body, auto_detect_fun=lambda b: "utf-8" if is_utf_8(b) else "cp1252"
-    )
+    encoding, text = _decoded(fetched)
     robots = asked_of_robots(fetched.robots, now)
     try:
         document = lxml.html.document_fromstring(
@@ -119,6 +117,16 @@ def read_page(fetched: Fetched, *, now: str = "") -> SitePage:
     )
 
 
+def _decoded(fetched: Fetched) -> tuple[str, str]:
+    """The encoding of a page, and its text."""
+    body = fetched.body
+    if not body.isascii() and is_utf_8(body):
+        return "utf-8", body.decode("utf-8", "replace").removeprefix("\ufeff")
+    header = (fetched.media_type or "text/html") + (f"; charset={fetched.charset}" if fetched.charset else "")
+    encoding, text = html_to_unicode(header, body, auto_detect_fun=lambda _: "cp1252")
+    return encoding, decoded(body) if encoding == "utf-8" else text
+
+
 def asked_of_robots(values: Iterable[str], now: str = "") -> frozenset[str]:
     """What of `noindex`, `nofollow` and `noimageindex` the values of `X-Robots-Tag` or `<meta name=robots>` ask of us.
 
@@ -151,12 +159,31 @@ def _structured(document: Any, url: str) -> tuple[list[Any], bool]:
         if "ld+json" in (script.get("type") or "").lower():
             values, is_mended = _json_ld(script.text_content())
             found, is_broken = found + values, is_broken or is_mended
+    _as_microdata(document)
     for image in document.xpath("//img[@itemprop]"):
         best = chosen(image, url)
         image.set("src", best.url if best else "")
     with suppress(Exception):
         found += [_as_json_ld(item) for item in MicrodataExtractor(nested=True).extract_items(document, url)]
     return found, is_broken
+
+
+def _as_microdata(document: Any) -> None:
+    """Write Schema.org's vocabulary in RDFa Lite as microdata, in place."""
+    for element in document.xpath("//*[@typeof and not(@itemscope)]"):
+        vocabulary = next(iter(element.xpath("ancestor-or-self::*[@vocab][1]/@vocab")), "")
+        types = _of_schema_org(element.get("typeof"), "schema.org" in vocabulary)
+        if types:
+            element.set("itemscope", "")
+            element.set("itemtype", " ".join(f"https://schema.org/{name}" for name in types))
+    for element in document.xpath("//*[@property and not(@itemprop) and ancestor-or-self::*[@typeof and @itemscope]]"):
+        element.set("itemprop", " ".join(_of_schema_org(element.get("property"), True)))
+
+
+def _of_schema_org(names: str, is_plain: bool) -> list[str]:
+    """The names with Schema.org's prefix, and those without a prefix if these are its own, too."""
+    form = r"(?:schema:)?(\w+)\Z" if is_plain else r"schema:(\w+)\Z"
+    return [match[1] for name in names.split() if (match := re.match(form, name))]
 
 
 def _json_ld(text: str) -> tuple[list[Any], bool]:
@@ -219,13 +246,15 @@ def _shared(document: Any) -> Mapping[str, Any] | None:
     def first(*names: str) -> str:
         return next((meta[name] for name in names if name in meta), "")
 
+    pictures = ("og:image:secure_url", "og:image", "og:image:url", "twitter:image", "twitter:image:src")
+    named = document.xpath("//link[@rel='image_src']/@href | //meta[@itemprop='image']/@content")
+
     is_on_sale = not any(name.startswith("product:sale_price_dates") for name in meta)
     sale = first("product:sale_price:amount") if is_on_sale else ""
     amount = ("" if is_zero(sale) else sale) or first("product:price:amount", "og:price:amount", "product:price")
     currency = first("product:price:currency", "og:price:currency")
     row = {
-        "image_link": first("og:image:secure_url", "og:image", "og:image:url", "twitter:image", "twitter:image:src")
-        or document.xpath("string(//link[@rel='image_src']/@href | //meta[@itemprop='image']/@content)").strip(),
+        "image_link": next(iter(addresses([*map(first, pictures), *named])), ""),
         "title": first("og:title"),
         "description": first("og:description"),
         "price": amount,
