@@ -196,6 +196,15 @@ def test_robots_txt_is_obeyed() -> None:
     assert "/not-for-visor/a" not in visited
 
 
+def test_robots_txt_holds_for_the_page_to_which_another_leads() -> None:
+    hidden = html('<img src="/hidden.jpg">' + links("/deep"))
+    site = {"/robots.txt": "User-agent: *\nDisallow: /private/", "/": html('<img src="/a.jpg">' + links("/in"))}
+    to = Reply(status=302, headers={"Location": "/private/"})
+    pages, asked = crawl({**site, "/in": to, "/private/": hidden, "/deep": html("")})
+    assert (paths(pages), asked) == ({"/a.jpg"}, ["/", "/in", "/private/"])
+    assert pages[-1].passed_over["pages that robots.txt disallows"] == 1
+
+
 def test_crawl_delay_is_kept() -> None:
     slept: list[float] = []
     pages = Site({"/robots.txt": "User-agent: *\nCrawl-delay: 7\n", "/": html(links("/a", "/b")), "/a": "a", "/b": "b"})

@@ -461,8 +461,8 @@ def test_the_price_that_a_page_is_shared_with(said: dict[str, str], price: str) 
     "body",
     [
         '<div vocab="https://schema.org/" typeof="Product"><b property="name">Chair</b>'
-        '<img property="image" src="/1.jpg"><p property="offers" typeof="Offer"><i property="price" content="5.00">5 €</i>'
-        '<i property="priceCurrency" content="EUR"></i></p></div>',
+        '<img property="image" src="/1.jpg"><p property="offers" typeof="Offer">'
+        '<i property="price" content="5.00">5 €</i><i property="priceCurrency" content="EUR"></i></p></div>',
         '<div prefix="schema: http://schema.org/" typeof="schema:Product og:thing"><b property="schema:name">Chair</b>'
         '<link property="schema:image" href="/1.jpg"><p property="schema:offers" typeof="schema:Offer">'
         '<meta property="schema:price" content="5.00"><meta property="schema:priceCurrency" content="EUR"></p></div>',

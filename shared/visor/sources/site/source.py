@@ -235,6 +235,9 @@ class SiteSource:
                 unchanged += known.keys
                 state.pictures.update(dict.fromkeys(known.pictures))
                 self._follow(known.children, depth, state, errors)
+            elif not robots.can_fetch(fetched.url, ROBOT):
+                # Where it led; that it was asked for is the redirect's doing.
+                errors.pass_over("pages that robots.txt disallows")
             elif page is None:
                 errors.pass_over(f"documents that are no HTML ({fetched.media_type})")
             else:
