@@ -266,6 +266,16 @@ def test_an_expired_cursor_reads_the_collection_from_its_start() -> None:
         assert next(reading) == whole[0]
 
 
+@pytest.mark.parametrize(("status", "is_partial"), [(404, True), (410, True), (400, True), (204, False)])
+def test_a_page_that_the_api_names_behind_a_full_one_and_does_not_have_is_no_end(status: int, is_partial: bool) -> None:
+    shop = CursorShop()
+    answer = lambda request: Reply(status=status) if request.query.get("cursor") == "c10" else shop(request)  # noqa: E731
+    with serving(answer) as server, context_for(server.host) as context:
+        pages = list(open_source("s", {**CURSOR, "url": f"{server.url}/all"}, context).read(None))
+    assert len(items_of(pages)) == 10
+    assert pages[-1].partial is is_partial
+
+
 def test_a_cursor_that_does_not_move_is_an_error_not_an_endless_loop() -> None:
     def answer(request: Request) -> Reply:
         return Reply.json({"rows": [{"id": 1, "img": "/1.png"}], "cursor": "same"})

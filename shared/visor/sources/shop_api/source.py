@@ -220,8 +220,10 @@ class ShopApiSource:
         """
         status = exc.status if isinstance(exc, FetchFailed) else None
         if position.pages and status in PAST_THE_END:
-            # Behind a full page, 400 may also be a limit of the API, behind which there are more rows.
-            if status not in GONE and self._pager.is_doubtful(position):
+            # Behind a full page, 400 may also be a limit of the API, behind which there are more rows; so may 404 of a
+            # page that the API itself named.
+            is_end = status == 204 or (status in GONE and position.cursor is None)
+            if not is_end and self._pager.is_doubtful(position):
                 errors.pass_over(f"pages after one that answers {status}: the API's end, or its limit")
             return None, True
         following = self._pager.skipped(position)
