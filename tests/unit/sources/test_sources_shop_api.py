@@ -883,6 +883,23 @@ def test_no_error_tells_a_secret_that_an_api_echoes(reply: Reply, where: str) ->
     assert "s3c" not in unquote(told)
 
 
+def test_no_error_about_an_address_tells_a_part_of_a_password() -> None:
+    with context_for(KEY="hun/ter2") as context:
+        source = open_source("s", {**API, "url": "https://ann:${KEY}@shop.example/all"}, context)
+        with pytest.raises(SourceError, match="is not a URL: Invalid port") as caught:
+            list(source.read(None))
+    assert "hun" not in str(caught.value)
+
+
+def test_a_next_page_that_is_no_url_says_so() -> None:
+    config = {**CURSOR, "paging": {"style": "next", "next": "cursor"}}
+    answer = {"rows": things(1), "cursor": "http://[shop"}
+    with serving(lambda request: Reply.json(answer)) as server, context_for(server.host) as context:
+        source = open_source("s", {**config, "url": f"{server.url}/all"}, context)
+        with pytest.raises(SourceError, match=r"paging.next finds 'http://\[shop', which is not a URL"):
+            list(source.read(None))
+
+
 def test_the_name_of_a_host_is_no_secret() -> None:
     with (
         serving(lambda request: Reply.json(things(1))) as server,

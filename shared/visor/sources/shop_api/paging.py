@@ -202,7 +202,14 @@ class Pager:
             found = _links(found).get("next")
         if found in (None, "", False):
             return None
-        cursor = urljoin(url, str(found)) if is_url else str(found)
+        try:
+            cursor = urljoin(url, str(found)) if is_url else str(found)
+        except ValueError as exc:
+            raise SourceError(
+                f"paging.next finds {str(found)!r:.200}, which is not a URL",
+                valid="The URL of the next page, or null",
+                remedy="Correct paging.next",
+            ) from exc
         if is_url and url.startswith("https:"):
             # Behind a proxy that ends TLS, a shop takes itself for one without.
             cursor = re.sub("^http://([^/?#]*?)(?::(?:80|443))?(?=[/?#]|$)", r"https://\1", cursor)

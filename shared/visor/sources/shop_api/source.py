@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, NamedTuple
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
@@ -86,6 +87,12 @@ class ShopApiSource:
                 f"{where}.url has a {{collection}}, and {where}.collections does not say which there are",
                 remedy=f'Add collections = ["…"], or [{where}.collections] with the url that lists them',
             )
+        listing = config.collections if isinstance(config.collections, Listing) else None
+        for key, url in (("url", config.url), ("collections.url", listing.url if listing else "")):
+            try:
+                urlsplit(url)
+            except ValueError as exc:
+                raise SettingsError(f"{where}.{key} = {url!r} is not a URL", valid="http://… or https://…") from exc
         self.name = name
         self._config = config
         self._held: list[Page] = []
@@ -105,7 +112,6 @@ class ShopApiSource:
         paging = {"next": config.paging.next, "total": config.paging.total}
         self._page = Expressions({"items": config.items, "variants": config.variants, **paging}, where)
         self._pager = Pager(config.paging, self._page, context.secrets)
-        listing = config.collections if isinstance(config.collections, Listing) else None
         self._listing = Expressions(
             {"items": listing.items, "id": listing.id, "name": listing.name} if listing else {},
             f"{where}.collections",
