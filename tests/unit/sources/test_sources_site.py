@@ -133,6 +133,56 @@ def test_a_list_of_products_has_an_item_each() -> None:
     }
 
 
+def listing(count: int, **more: str | Reply) -> dict[str, Any]:
+    """A shop whose list shows small pictures of what its own pages show large."""
+    rows = [product(f"P{at}", f"/small/{at}.jpg", url=f"/p/{at}") for at in range(count)]
+    pages: dict[str, Any] = {"/": html("".join(rows) + links(*(f"/p/{at}" for at in range(count))))}
+    pages |= {f"/p/{at}": html(product(f"P{at}", f"/large/{at}.jpg") + links("/")) for at in range(count)}
+    return pages | more
+
+
+@pytest.mark.parametrize("size", [1, 2, 20])
+def test_a_product_is_shown_as_its_own_page_shows_it(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(site, "PAGE_SIZE", size)
+    related = html(product("P3", "/large/3.jpg") + product("P1", "/tiny/1.jpg", url="/p/1") + links("/p/1"))
+    with serving(Site(listing(4, **{"/p/3": related}))) as server, context_for(server.host) as context:
+        whole = list(source(server, context).read(None))
+        assert [item.image_url.rpartition(server.url)[2] for item in items_of(whole)] == [
+            f"/large/{at}.jpg" for at in range(4)
+        ]
+        for at, page in enumerate(whole[:-1]):
+            rest = source(server, context).read(json.loads(json.dumps(page.checkpoint)))
+            assert items_of(list(rest)) == items_of(whole[at + 1 :])
+
+
+@pytest.mark.parametrize(
+    ("more", "pictures"),
+    [
+        ({"/robots.txt": "User-agent: *\nDisallow: /p/"}, {"/small/0.jpg", "/small/1.jpg"}),
+        ({"/p/1": html("Only with scripts")}, {"/large/0.jpg", "/small/1.jpg"}),
+        ({"/p/1": html("<img src=/plain.jpg>")}, {"/large/0.jpg", "/small/1.jpg", "/plain.jpg"}),
+        ({"/p/1": html("", '<meta property="og:image" content="/og.jpg">')}, {"/large/0.jpg", "/og.jpg"}),
+        ({"/p/1": html("", "<meta name=robots content=noindex>")}, {"/large/0.jpg"}),
+        ({"/p/1": Reply(status=500)}, {"/large/0.jpg", "/small/1.jpg"}),
+    ],
+)
+def test_what_only_a_list_shows_is_taken_of_it(more: dict[str, Any], pictures: set[str]) -> None:
+    pages, _ = crawl(listing(2, **more))
+    assert paths(pages) == pictures
+    for item in items_of(pages):
+        is_product = not item.image_url.endswith("plain.jpg")
+        assert (item.price, item.page_url is not None) == (12.5 if is_product else None, True)
+
+
+def test_a_page_that_fails_for_once_does_not_change_its_picture_to_that_of_a_list() -> None:
+    pages = Site(listing(2))
+    with serving(pages) as server, context_for(server.host) as context:
+        (first,) = source(server, context).read(None)
+        pages.pages["/p/1"] = Reply(status=500)
+        (second,) = source(server, context).read(first.next_pass)
+    assert (paths([second]), [failure.unread for failure in second.failed]) == ({"/large/0.jpg"}, [True])
+
+
 def test_decoration_is_left_out_and_the_largest_of_a_set_is_taken() -> None:
     body = """<header><img src="/head.jpg"></header><nav><img src="/nav.jpg"></nav>
 <img src="/logo.png"><img src="/i/spacer.gif"><img src="/small.jpg" width="40" height="40"><img src="/drawing.svg">

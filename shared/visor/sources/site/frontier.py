@@ -34,6 +34,15 @@ class Had(msgspec.Struct, array_like=True):
     """How many products it described."""
 
 
+class Shown(msgspec.Struct, array_like=True):
+    """A product on a page that is not its own, such as a list."""
+
+    row: dict[str, Any]
+    """With Google's attribute names, and absolute addresses."""
+    by: str
+    """The canonical URL of that page."""
+
+
 class Frontier(msgspec.Struct, kw_only=True, omit_defaults=True, rename={"is_open": "open"}):
     """The state of one pass. Its size grows with the pages of the site, never with the links between them."""
 
@@ -57,6 +66,8 @@ class Frontier(msgspec.Struct, kw_only=True, omit_defaults=True, rename={"is_ope
     pictures: set[str] = set()
     listed: dict[str, list[Picture]] = {}
     """Pictures that sitemaps list for pages that wait."""
+    shown: dict[str, Shown] = {}
+    """Products that other pages show, by the pages of their own, as long as these wait."""
     doubted: list[tuple[str, int, list[str]]] = []
     """Pages, with their depth and pictures, whose canonical address was not visited yet."""
     barren: dict[str, int] = {}

@@ -17,6 +17,7 @@ from visor.errors import FetchFailed, QuotaReached, SettingsError, SourceUnavail
 from visor.http.fetch import Fetched
 from visor.http.retry import RetryPolicy
 from visor.imaging.sniff import what_instead
+from visor.schema.items import Item
 from visor.schema.words import counted
 from visor.sources.client import RetryingClient
 from visor.sources.contract import Page, Place, RowErrors, SourceConfig, SourceContext
@@ -134,7 +135,16 @@ class SiteSource:
         over = {f"pages beyond pages_max = {self._config.pages_max}": len(state.waiting)} if state.waiting else {}
         passed_over = {**yielded.passed_over, **over}
         partial = state.partial or bool(over)
-        yield msgspec.structs.replace(yielded, passed_over=passed_over, partial=partial, next_pass=state.closed())
+        errors = RowErrors()
+        left = errors.page(self._items.left(state, errors))
+        yield msgspec.structs.replace(
+            yielded,
+            items=yielded.items + left.items,
+            failed=yielded.failed + left.failed,
+            passed_over=passed_over,
+            partial=partial,
+            next_pass=state.closed(),
+        )
 
     def _robots(self) -> Protego:
         """The site's robots.txt (RFC 9309). A missing one allows everything; an unavailable one ends the run."""
@@ -210,6 +220,8 @@ class SiteSource:
                 self._stop = exc
                 break
             except (FetchFailed, SourceUnavailable) as exc:
+                state.see(f"visited {name}")
+                state.shown.pop(name, None)
                 status = exc.status if isinstance(exc, FetchFailed) else None
                 is_start = name == canonical(self._start)
                 if is_start and not state.waiting:
@@ -232,6 +244,8 @@ class SiteSource:
                 continue
             state.dead = 0
             if fetched.not_modified and known is not None:
+                state.see(f"visited {name}")
+                state.shown.pop(name, None)
                 unchanged += known.keys
                 state.pictures.update(dict.fromkeys(known.pictures))
                 self._follow(known.children, depth, state, errors)
@@ -247,11 +261,17 @@ class SiteSource:
                     state.known[name] = one.visit
         # Only together they show which picture is that of the whole site.
         shares: Counter[str | None] = Counter(one.shared for _, one in read if one.shared)
-        items = [item for _, one in read for item in self._items.of(one, shares, state, errors)]
+        items: list[Item] = []
         for name, one in read:
+            on_list = state.shown.get(name)
+            one = one._replace(shown=on_list.row if on_list else None)
+            items += self._items.of(one, shares, state, errors)
+            if one.visit.keys or not one.page.robots.isdisjoint({"noindex", "noimageindex"}):
+                state.shown.pop(name, None)
             had = Had(mark_of_target(one.url), len(one.page.described))
             state.note_had(name, had if one.visit.keys else None)
             state.note_led(name, len(one.page.links) if one.visit.children else 0)
+            state.see(f"visited {name}")
         return errors.page(items, gone=tuple(gone), unchanged=tuple(unchanged))
 
     def _get(self, url: str, known: Visit | None, delay_s: float) -> Fetched:
