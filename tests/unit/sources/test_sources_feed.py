@@ -220,6 +220,12 @@ def test_what_stands_for_no_address_is_none(none: str) -> None:
     assert [failure.reason for page in pages for failure in page.failed] == ["it has no image_link"]
 
 
+def test_an_address_that_was_escaped_twice_is_what_was_meant() -> None:
+    row = "<id>1</id><link><![CDATA[/p?a=1&amp;b=2]]></link><image_link>/1.jpg?w=9&amp;amp;h=9</image_link>"
+    (item,) = items_of(read(f"<rss><item>{row}</item></rss>"))
+    assert (urlsplit(item.page_url or "").query, urlsplit(item.image_url).query) == ("a=1&b=2", "w=9&h=9")
+
+
 @pytest.mark.parametrize("sign", [",", ", ", ";", "|", " | ", " "])
 def test_several_pictures_in_one_value(sign: str) -> None:
     row = '1\t"' + sign.join(f"https://s.example/{at}.jpg" for at in "ab") + '"\n'

@@ -326,6 +326,7 @@ def test_a_product_that_is_described_twice_is_one(others: list[Any], count: int)
         ({"@id": "#primaryimage"}, None),
         (None, None),
         (["undefined", "{{ image }}", "/logo.svg#a", "http://", "/1.jpg"], "/1.jpg"),
+        ("/1.jpg?a=1&amp;b=2", "/1.jpg?a=1&b=2"),
     ],
 )
 def test_the_picture_of_a_product(image: Any, found: str | None) -> None:
@@ -377,6 +378,7 @@ def test_the_price_of_a_product(offers: Any, price: Any, currency: str | None) -
         ({"lowPrice": "3", "highPrice": "4.50", "priceCurrency": "EUR"}, "3–4.5 EUR"),
         ({"offers": [{"price": 5, "priceCurrency": "EUR"}, {"price": "3", "priceCurrency": "EUR"}]}, "3–5 EUR"),
         ([{"price": 1299.5}, {"price": 1234567.89}], "1299.5–1234567.89"),
+        ({"lowPrice": "3,50", "highPrice": "4,50 €"}, "3,50–4,50 €"),
         ({"lowPrice": "3", "highPrice": "3"}, None),
         ({"price": "3"}, None),
     ],

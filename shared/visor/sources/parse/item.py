@@ -52,13 +52,18 @@ def resolve_url(value: Any, base_url: str, what: str) -> str:
     if not isinstance(value, str) or is_no_url(value):
         raise DropItem(f"it has no address of a {what}" + (f" but {str(value)!r:.80}" if value else ""))
     try:
-        url = urljoin(base_url.partition("?")[0], value.strip().replace("\\", "/"))
+        url = urljoin(base_url.partition("?")[0], unescaped(value).replace("\\", "/"))
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("not an http(s) address")
     except ValueError as exc:
         raise DropItem(f"its address of a {what} cannot be used: {value!r:.120} ({exc})") from exc
     return url.replace(" ", "%20")
+
+
+def unescaped(url: str) -> str:
+    """A URL that was escaped for HTML once too often, as it was meant."""
+    return url.strip().replace("&amp;", "&")
 
 
 def is_no_url(text: str) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
-from visor.sources.parse.item import is_no_url
+from visor.sources.parse.item import is_no_url, unescaped
 from visor.sources.parse.text import scalar_text
 
 PRODUCTS = ("Product", "ProductGroup", "ProductModel", "IndividualProduct", "SomeProducts", "Vehicle", "Car")
@@ -221,7 +221,9 @@ def _offer(thing: Mapping[str, Any]) -> Mapping[str, Any]:
     priced = [found for offer in offers for found in _priced(offer)]
     priced = [one for one in priced if not _is_other_offer(one)] or priced[:1]
     if not priced or _amounts(priced[0]) == []:
-        return next(iter(priced or offers), {})
+        first = next(iter(priced or offers), {})
+        texts = [text for name in ("lowPrice", "highPrice") if (text := _text(first.get(name)))]
+        return {**first, "price_text": "–".join(texts) if len(set(texts)) > 1 else ""}
     same = ("priceCurrency", "itemCondition")
     alike = [one for one in priced if all(_text(one.get(name)) == _text(priced[0].get(name)) for name in same)]
     alike = [one for one in alike if _amounts(one)]
@@ -284,7 +286,7 @@ def _address(value: Any, depth: int = 3) -> str:
         named = [(key, _address(value.get(key), depth - 1)) for key in _ADDRESSES]
         # An `@id` may be the address itself, or a name such as `#primaryimage`.
         return next((url for key, url in named if url and not (key == "@id" and "#" in url)), "")
-    return value.strip() if isinstance(value, str) else ""
+    return unescaped(value) if isinstance(value, str) else ""
 
 
 def _value(value: Any) -> Any:
