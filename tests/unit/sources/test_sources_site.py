@@ -327,6 +327,25 @@ def test_depth_and_number_of_pages_are_limited() -> None:
     assert pages[-1].partial, "what was not reached is not missing"
 
 
+def test_what_a_list_beyond_the_depth_may_lead_to_is_not_missing() -> None:
+    def shop(order: str) -> dict[str, Any]:
+        """Lists of one product each, newest first, each with a link to the next alone."""
+        lists = {f"/l?page={at}": html(links(f"/p/{name}", f"/l?page={at + 1}")) for at, name in enumerate(order)}
+        return {
+            "/": html(links("/l?page=0")),
+            **lists,
+            **{f"/p/{name}": product(name, f"/{name}.jpg") for name in order},
+        }
+
+    pages, _ = crawl(shop("abc"), depth=3)
+    assert (paths(pages), pages[-1].partial) == ({"/a.jpg", "/b.jpg"}, True)
+    pages, _ = crawl(shop("abc"), depth=9)
+    assert (len(paths(pages)), pages[-1].partial) == (3, False)
+    days = {f"/cal?day={at}": html(links(f"/cal?day={at + 1}&view=list", f"/cal?day={at + 1}")) for at in range(9)}
+    pages, _ = crawl({"/": html(links("/cal?day=0") + "<img src=/a.jpg>"), **days}, depth=3)
+    assert not pages[-1].partial, "a calendar leads to nothing but itself"
+
+
 @pytest.mark.parametrize(("items_max", "asked"), [(2, 4), (7, 7), (1000, 20), (None, 20)])
 def test_a_run_that_takes_few_items_asks_for_few_pages(items_max: int | None, asked: int) -> None:
     chain = {f"/{at}": html(links(f"/{at + 1}") + f'<img src="/{at}.jpg">') for at in range(30)}

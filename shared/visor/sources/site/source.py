@@ -235,7 +235,7 @@ class SiteSource:
                     state.dead = 0
                     continue
                 errors.add(Place(url), exc.found)
-                self._follow(known.children if known else (), depth, state, errors)
+                self._follow(known.children if known else (), url, depth, state, errors)
                 state.dead = state.dead + 1 if isinstance(exc, SourceUnavailable) else 0
                 if state.dead >= DEAD_AFTER and isinstance(exc, SourceUnavailable):
                     # The next run goes on behind these pages, so that they cannot stop each run.
@@ -248,7 +248,7 @@ class SiteSource:
                 state.shown.pop(name, None)
                 unchanged += known.keys
                 state.pictures.update(dict.fromkeys(known.pictures))
-                self._follow(known.children, depth, state, errors)
+                self._follow(known.children, url, depth, state, errors)
             elif not robots.can_fetch(fetched.url, ROBOT):
                 # Where it led; that it was asked for is the redirect's doing.
                 errors.pass_over("pages that robots.txt disallows")
@@ -318,7 +318,7 @@ class SiteSource:
             return page
         is_one = len({row.get("item_group_id") or at for at, row in enumerate(page.described)}) == 1
         if target != had.target and (not is_one or target == mark_of_target(self._start)):
-            self._follow([fetched.url], depth, state, errors)
+            self._follow([fetched.url], url, depth, state, errors)
             raise FetchFailed(f"{url} had items, and leads to another page now: {shown(fetched.url)}")
         if page.is_broken and products < had.products:
             raise FetchFailed(f"{url} had {counted(had.products, 'product')}, and its JSON-LD is cut off or broken now")
@@ -337,7 +337,7 @@ class SiteSource:
         """A page that was fetched; its links go to the frontier."""
         visit = Visit(etag=fetched.etag, modified=fetched.modified)
         shape, waiting = pattern(url), len(state.waiting)
-        visit.children = self._follow(page.links, depth, state, errors)
+        visit.children = self._follow(page.links, url, depth, state, errors)
         for reason, count in page.left_out.items():
             errors.pass_over(reason, count)
         for directive in sorted(page.robots):
@@ -356,8 +356,8 @@ class SiteSource:
             state.note(shape, leads_on or is_named or not all(map(state.has_seen_picture, pictures)))
         return ReadPage(page, fetched.url, visit, depth, pictures, shared, listed)
 
-    def _follow(self, links: Iterable[str], depth: int, state: Frontier, errors: RowErrors) -> list[str]:
-        """Queue the linked pages; returns those that are new."""
+    def _follow(self, links: Iterable[str], of: str, depth: int, state: Frontier, errors: RowErrors) -> list[str]:
+        """Queue the pages to which one links; returns those that are new."""
         new: list[str] = []
         for url in links if self._config.follow else ():
             if self._is_passed_over(url, state, errors):
@@ -366,6 +366,8 @@ class SiteSource:
                 new += [url] if state.add(url, depth + 1) else []
             elif not state.has_seen(canonical(url) or url) and state.see(f"too deep {canonical(url)}"):
                 errors.pass_over(f"pages more than depth = {self._config.depth} links away")
+                # What a list leads to may only have moved down. More of the same leads to nothing, as in a calendar.
+                state.partial |= pattern(url).partition("?")[0] != pattern(of).partition("?")[0]
         return new
 
     def _is_passed_over(self, url: str, state: Frontier, errors: RowErrors) -> bool:
