@@ -547,6 +547,20 @@ def test_pages_end_where_there_is_evidence_of_it(server: Any, keys: str, asked: 
     assert any(page.partial or any(failure.unread for failure in page.failed) for page in pages) == is_partial
 
 
+@pytest.mark.parametrize(
+    ("pages", "keys", "is_partial"),
+    [
+        (([1, 2, 3], [4, 5, 6], [1, 2, 3], [7]), "123456", True),
+        (([1, 2, 3], [4, 5], [1, 2, 3]), "12345", False),
+        (([1, 2, 3], [4, 5, 6], [4, 5, 6]), "123456", False),
+    ],
+)
+def test_a_first_page_again_behind_a_full_one_is_no_end(pages: Any, keys: str, is_partial: bool) -> None:
+    read, _ = read_paged(paged(*pages))
+    assert ("".join(keys_of(read)), read[-1].partial) == (keys, is_partial)
+    assert any("first one again" in reason for reason in read[-1].passed_over) is is_partial
+
+
 BROKEN = Reply(b'[{"id": "27" screen"}]')
 
 

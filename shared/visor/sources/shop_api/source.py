@@ -67,6 +67,9 @@ FAILING_MAX = 3
 """Pages in a row that fail for themselves; one more, and it is the API that fails."""
 
 
+CIRCLED = "a page behind a full one that is the first one again: nothing counts as missing"
+
+
 class ShopCollection(NamedTuple):
     id: str
     name: str
@@ -95,6 +98,8 @@ class ShopApiSource:
                 raise SettingsError(f"{where}.{key} = {url!r} is not a URL", valid="http://… or https://…") from exc
         self.name = name
         self._config = config
+        self._first = b""
+        """Signature of a collection's first page, if this run read it."""
         self._held: list[Page] = []
         """Pages that could not be read since the last one that could: of the same collection, or of several."""
         self._client = RetryingClient(
@@ -119,7 +124,7 @@ class ShopApiSource:
 
     def read(self, checkpoint: Mapping[str, Any] | None) -> Iterator[Page]:
         """See `visor.sources.contract` for the contract."""
-        self._held = []
+        self._held, self._first = [], b""
         collections = self._collections()
         resumed = self._pager.restore(checkpoint) if checkpoint else None
         at = str(checkpoint["collection"]) if checkpoint else ""
@@ -197,7 +202,8 @@ class ShopApiSource:
             if has_shifted:
                 errors.pass_over("rows moved from page to page while they were read: nothing counts as missing")
             checkpoint = self._checkpoint(collection, following, after)
-            yield self._page_of(rows, collection, fetched.url, errors, checkpoint=checkpoint, partial=has_shifted)
+            is_partial = has_shifted or CIRCLED in errors.passed_over
+            yield self._page_of(rows, collection, fetched.url, errors, checkpoint=checkpoint, partial=is_partial)
             if following is None:
                 return
             position = following
@@ -293,6 +299,10 @@ class ShopApiSource:
                     remedy=f'Correct [sources.{self.name}.paging], or set its style = "none" if there is only one page',
                 )
             errors.pass_over("a second page that is the first one again: taken for the only one")
+        elif repeated and signature == self._first and self._pager.is_doubtful(position):
+            errors.pass_over(CIRCLED)
+        if not position.pages:
+            self._first = signature
         signatures.add(signature)
         return repeated
 
