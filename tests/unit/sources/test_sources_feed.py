@@ -429,6 +429,18 @@ def test_empty_rows_of_spreadsheets_are_none_and_hide_nothing() -> None:
     assert not failures_of(pages)
 
 
+def test_tables_that_were_joined_have_their_first_line_again() -> None:
+    one = 'id,"Title",image_link\n{0},A,/{0}.jpg\n'
+    pages = read(one.format(1) + one.format(2).replace("Title", "title"))
+    assert [item.key for item in items_of(pages)] == ["1", "2"]
+    assert not [failure for page in pages for failure in page.failed]
+
+
+def test_a_value_may_be_as_long_as_a_row() -> None:
+    long = "x" * 500_000
+    assert [item.key for item in items_of(read(f'id,description,image_link\n1,"{long}",/1.jpg\n'))] == ["1"]
+
+
 def test_formulas_that_keep_texts_from_being_numbers_are_these_texts() -> None:
     (item,) = items_of(read('id,title,image_link\n"=""007""","Chair ""Klassik""",="/1.jpg"\n'))
     assert (item.key, item.title, urlsplit(item.image_url).path) == ("007", 'Chair "Klassik"', "/1.jpg")

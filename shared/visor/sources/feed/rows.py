@@ -23,6 +23,7 @@ ROW_LENGTH_MAX = 1_000_000
 """Characters of one row; a longer row counts as broken."""
 PIECE_LENGTH = 8192
 """Characters of an XML feed that are read at a time."""
+csv.field_size_limit(ROW_LENGTH_MAX)
 LINES_OF_A_ROW_MAX = 100
 """A quoted value of a table may have line breaks; a quote that is not closed within so many lines is a mistake."""
 
@@ -233,6 +234,9 @@ def table_rows(text: TextIO, delimiter: str | None = None) -> Iterator[FeedRow]:
         if values is None:
             waiting.extendleft(reversed(joined[1:]))
             yield FeedRow(start[0], BadRow("a quote is not closed"))
+        elif [attribute_name(value) for value in values] == names:
+            # Tables that were joined have their first line again.
+            continue
         elif len(values) < len(names) > 2 and not any(values[1:]) and (said := _failure(values[0])):
             yield FeedRow(start[0], BadRow(said))
         elif is_lost:
