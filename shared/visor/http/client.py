@@ -105,8 +105,9 @@ class Fetcher:
     def fetch(self, url: str, options: FetchOptions = IMAGE) -> Fetched:
         """See `visor.http.fetch.Fetch`."""
         is_image = options.accept.startswith("image/")
-        # To APIs, a page is a part of all rows.
-        with self._answered(url, options, ok=_OK if is_image else _OK | {206}) as answer:
+        # To APIs, a page is a part of all rows; of a picture or a text, it is not all.
+        is_whole = options.accept.startswith(("image/", "text/"))
+        with self._answered(url, options, ok=_OK if is_whole else _OK | {206}) as answer:
             body = b"".join(answer.chunks(self._bytes_max(options)))
             fetched = Fetched(body=body, **answer.head)
         if is_image and not fetched.not_modified:

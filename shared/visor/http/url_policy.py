@@ -29,7 +29,9 @@ def validate_url(text: str, allow: Collection[str]) -> httpx.URL:
         host = url.raw_host.decode("ascii").rstrip(".")
         url = url.copy_with(host=host, fragment=None)
     except (httpx.InvalidURL, UnicodeError, TypeError, ValueError) as exc:
-        raise FetchRefused(f"{shown} is not a URL: {exc}", valid="http://… or https://…") from exc
+        # What the library quotes may be a part of a password.
+        why = str(exc).partition(":")[0]
+        raise FetchRefused(f"{shown} is not a URL: {why}", valid="http://… or https://…") from exc
     if url.scheme not in ("http", "https"):
         raise FetchRefused(f"{shown} has the scheme {url.scheme[:40]!r}", valid="http or https")
     if not host or "%" in host:

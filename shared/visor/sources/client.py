@@ -20,6 +20,7 @@ PAGE_BYTES_MAX = 64_000_000
 """One page of an API or a document of a site; feeds and videos are streamed and have limits of their own."""
 
 Answer = TypeVar("Answer")
+_JSON_LINES = re.compile(r"(?:application|text)/(?:x-)?(?:ndjson|jsonl|jsonlines|json-lines|json-seq)\Z")
 _XML = re.compile(r"(?:application|text)/(?:(?!xhtml)[\w.-]+\+)?xml\Z")
 
 
@@ -53,8 +54,9 @@ class RetryingClient:
         return self._retrying(lambda: self._context.fetcher.fetch(url, options))
 
     def get_json(self, url: str, *, check: Callable[[Any], None] | None = None) -> tuple[Any, Fetched]:
-        """`get`, and its body as JSON (`visor.sources.parse.json`), or XML as the object of its elements. Raises as
-        `get`: a body that was cut off, or is an error page, counts as unavailable, one that has a mistake as refused.
+        """`get`, and its body as JSON (`visor.sources.parse.json`), JSON Lines as a list, or XML as the object of its
+        elements. Raises as `get`: a body that was cut off, or is an error page, counts as unavailable, one that has a
+        mistake as refused.
 
         Args:
             check: Raises `FetchUnavailable` for a response that reports, with status 200, a temporary failure.
@@ -63,8 +65,7 @@ class RetryingClient:
         def read() -> tuple[Any, Fetched]:
             fetched = self._context.fetcher.fetch(url, self._options)
             try:
-                is_xml = _XML.match(fetched.media_type or "")
-                answer = _parse_xml(fetched.body) if is_xml else parse_json(fetched.body, fetched.charset)
+                answer = _parsed(fetched)
             except NotJson as exc:
                 # Of a key that was cut off, the rest could not be hidden.
                 start = self._context.secrets.hide(fetched.body[:2000].decode("utf-8", "replace"))[:60]
@@ -143,6 +144,13 @@ class RetryingClient:
         with suppress(NotJson):
             said = said_by(parse_json(exc.answer)) if exc.answer else ""
         return self._context.secrets.hide(exc.found + (f": {said!r}" if said else ""))
+
+
+def _parsed(fetched: Fetched) -> Any:
+    kind = fetched.media_type or ""
+    if _JSON_LINES.match(kind):
+        return [parse_json(line, fetched.charset) for line in fetched.body.splitlines() if line.strip()]
+    return _parse_xml(fetched.body) if _XML.match(kind) else parse_json(fetched.body, fetched.charset)
 
 
 def _parse_xml(body: bytes) -> Any:

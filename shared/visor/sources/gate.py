@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,6 +20,17 @@ _REQUIRED = frozenset({"key", "image_url"})
 _URLS = frozenset({"image_url", "page_url"})
 
 
+@contextmanager
+def without_secrets(secrets: Secrets) -> Iterator[None]:
+    """Within it, no error shows a secret."""
+    try:
+        yield
+    except VisorError as exc:
+        hide = secrets.hide
+        VisorError.__init__(exc, hide(exc.found), valid=hide(exc.valid), remedy=hide(exc.remedy))
+        raise
+
+
 class GuardedSource:
     """A source of whose items no value holds a secret of its configuration. All else is the source's own."""
 
@@ -31,14 +43,10 @@ class GuardedSource:
 
     def read(self, checkpoint: Mapping[str, Any] | None) -> Iterator[Page]:
         """See `visor.sources.contract` for the contract."""
-        hide = self._secrets.hide
-        try:
+        # An API may tell a key in what it says of an error.
+        with without_secrets(self._secrets):
             for page in self._source.read(checkpoint):
                 yield self._guarded(page)
-        except VisorError as exc:
-            # An API may tell a key in what it says of an error.
-            VisorError.__init__(exc, hide(exc.found), valid=hide(exc.valid), remedy=hide(exc.remedy))
-            raise
 
     def _guarded(self, page: Page) -> Page:
         page, hide = remade(page, self._without_secrets), self._secrets.hide

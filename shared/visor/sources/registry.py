@@ -11,7 +11,7 @@ from visor.config_errors import parse_config
 from visor.errors import NotConfigured, SettingsError
 from visor.plugins import plugins
 from visor.sources.contract import Source, SourceConfig, SourceContext, SourceKind
-from visor.sources.gate import GuardedSource
+from visor.sources.gate import GuardedSource, without_secrets
 from visor.sources.secrets import Secrets
 
 GROUP = "visor.sources"
@@ -69,8 +69,9 @@ def open_source(name: str, config: Mapping[str, Any], context: SourceContext) ->
     kind, cls, own = source_class(name, config)
     secrets = Secrets(context.environ)
     expanded = secrets.expand(own, f"sources.{name}")
-    typed = parse_config(expanded, cls.Config, where=f"sources.{name}", what=f"a source of kind {kind}")
-    source = cls(name, typed, replace(context, secrets=secrets))
+    with without_secrets(secrets):
+        typed = parse_config(expanded, cls.Config, where=f"sources.{name}", what=f"a source of kind {kind}")
+        source = cls(name, typed, replace(context, secrets=secrets))
     return GuardedSource(source, secrets) if secrets else source
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import re
 from collections.abc import Mapping
 from functools import cache
@@ -38,7 +39,8 @@ class Secrets:
         return value
 
     def hide(self, text: str) -> str:
-        """`text` with every value that was filled in replaced by its `${NAME}`, however it is escaped in a URL."""
+        """`text` with every value that was filled in replaced by its `${NAME}`, however it is escaped in a URL, in JSON
+        or by Python."""
         for name, value in sorted(self._used.items(), key=lambda used: -len(used[1])):
             text = _any_spelling(value).sub("${" + name + "}", text)
         return text
@@ -65,6 +67,8 @@ class Secrets:
                 f"{where or 'The configuration'} names the environment variable {name}, which is not set",
                 remedy=f"Set {name} where the crawl runs (a secret of the function on Google Cloud)",
             )
+        # Files that hold a secret often end with a line; no header may.
+        value = value.strip("\r\n")
         if len(value) >= _LENGTH_MIN:
             self._used[name] = value
         return value
@@ -72,10 +76,13 @@ class Secrets:
 
 @cache
 def _any_spelling(value: str) -> re.Pattern[str]:
-    """Matches a value however its characters are escaped in a URL."""
+    """Matches a value however its characters are escaped in a URL, in JSON or where Python shows text or bytes."""
     spellings = []
     for character in value:
         escaped = "".join(f"%{byte:02x}" for byte in character.encode())
         plus = r"|\+" if character == " " else ""
-        spellings.append(f"(?:{re.escape(character)}|(?i:{escaped}){plus})")
+        forms = (json.dumps(character), repr(character), ascii(character), repr(character.encode())[1:])
+        shown = {form[1:-1] for form in forms} | {f"\\{character}"}
+        others = "|".join(map(re.escape, sorted(shown - {character}, key=len, reverse=True)))
+        spellings.append(f"(?:{others}|{re.escape(character)}|(?i:{escaped}){plus})")
     return re.compile("".join(spellings))

@@ -99,6 +99,11 @@ from visor.sources.parse.price import Money, PriceReader, UnreadablePrice, curre
         ("1&nbsp;299,00&nbsp;&euro;", 1299, "EUR"),
         ('<span class="amount"><bdi>12,99&#8364;</bdi></span>', 12.99, "EUR"),
         ("￥1,980（税込）", 1980, None),
+        ("–,95 €", 0.95, "EUR"),
+        ("-,95 €", 0.95, "EUR"),
+        ("CHF –.95", 0.95, "CHF"),
+        ("od 199 do 299 Kč", 199, "CZK"),
+        ("199,- až 299,- Kč", 199, "CZK"),
     ],
 )
 def test_prices_are_read_as_people_write_them(value: object, amount: float, currency: str | None) -> None:
@@ -128,6 +133,36 @@ def test_prices_are_read_as_people_write_them(value: object, amount: float, curr
         "bis 50 €",
         "€-5",
         "1·299 €",
+        "-.95",
+        "12,⁹⁹ €",
+        "1万2800円",
+        "12.8만원",
+        "1만 2,800원",
+        "12 Tsd. €",
+        "TEUR 12",
+        "k€ 12",
+        "₹1.5L",
+        "Rp 150rb",
+        "12 tys. zł",
+        "under $20",
+        "unter 20 €",
+        "less than £20",
+        "moins de 20 €",
+        "menos de 20 €",
+        "až 299 Kč",
+        "4 payments of $9.99",
+        "or 4 interest-free installments of $9.99",
+        "Pay in 4 of $9.99",
+        "24 Raten à 19,99 €",
+        "6 mois x 19,99 €",
+        "12 cuotas sin interés de $ 1.299,00",
+        "in 3 rate da 13,33 €",
+        "19,99 € x 24",
+        "2-for-$5",
+        "2 voor €5",
+        "2 per 5 €",
+        "2 za 199 Kč",
+        "3 para 10 €",
         "9" * 300,
         "-5",
         "-5.00 EUR",
@@ -200,6 +235,13 @@ def test_the_text_knows_its_currency_better_than_the_catalogue() -> None:
 @pytest.mark.parametrize(("currency", "amount"), [("EUR", 12.99), ("JPY", 1299), ("KWD", 1.299), (None, 12.99)])
 def test_minor_units_are_those_of_the_currency(currency: str | None, amount: float) -> None:
     assert parse_price(1299, currency, minor_units=True) == (pytest.approx(amount), currency)
+
+
+def test_a_count_of_minor_units_is_whole() -> None:
+    for value in ("12.99", 12.99, "$12.99"):
+        with pytest.raises(UnreadablePrice, match="no whole number"):
+            parse_price(value, "EUR", minor_units=True)
+    assert parse_price("12.99", "EUR", minor_units=0) == (12.99, "EUR")
 
 
 def test_currency_codes() -> None:
@@ -275,6 +317,16 @@ def test_the_lowest_of_several_prices_is_told_as_such() -> None:
         return PriceReader().read("k", value, None, RowErrors()).written
 
     for value in ("from $5", "ab 19,99 €", "10–20 €", "à partir de 12,50 €", "2 options from $439.34"):
+        assert written(value) == value
+    for value in (
+        "as low as $19.99",
+        "$19+",
+        "$20 and up",
+        "fr.o.m. 199 kr",
+        "1 299 Ft-tól",
+        "¥1,280～",
+        "최저 12,800원",
+    ):
         assert written(value) == value
     assert written("19,99 €") == ""
 

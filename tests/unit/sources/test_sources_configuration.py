@@ -19,7 +19,7 @@ from visor.owner_file import line_of
 from visor.schema.items import CrawlRun
 from visor.settings import Settings
 from visor.sources.config import SourcesFile
-from visor.sources.registry import kinds, load_kind
+from visor.sources.registry import kinds, load_kind, open_source
 
 TEXT = '''# An owner's sources
 
@@ -135,6 +135,24 @@ def test_a_wrong_expression_and_a_missing_secret_are_located_when_the_source_is_
         pytest.raises(SettingsError, match=r"line 8: sources\.shop\.headers\.x-key.*SHOP_KEY"),
     ):
         SourcesFile(TEXT).open("shop", context)
+
+
+@pytest.mark.parametrize(
+    ("kind", "keys"),
+    [
+        ("site", {"url": "htps://shop.example/?key=${KEY}"}),
+        ("site", {"url": "http://user:${KEY}@shop.example/"}),
+        ("site", {"url": "https://shop.example/", "allow": ["(${KEY}"]}),
+        ("feed", {"url": "https://shop.example/", "format": "${KEY}"}),
+        ("shop_api", {"url": "http://[${KEY}", "fields": {"key": "id", "image_url": "img"}}),
+        ("shop_api", {"url": "https://shop.example/", "fields": {"key": "${KEY}", "image_url": "img"}}),
+    ],
+)
+def test_an_error_in_the_configuration_tells_no_secret(kind: str, keys: dict[str, object]) -> None:
+    with context_for(KEY="s3cr/3t+") as context, pytest.raises(SettingsError) as caught:
+        open_source("s", {"kind": kind, **keys}, context)
+    assert "s3cr" not in str(caught.value)
+    assert "${KEY}" in str(caught.value)
 
 
 def test_lines_of_keys() -> None:

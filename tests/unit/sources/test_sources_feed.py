@@ -178,6 +178,92 @@ def test_a_sale_that_never_ends_and_one_that_is_none(sale: str, period: str, pri
     assert (item.price, item.extra.get("regular_price")) == (price, "10 EUR" if price == 8 else None)
 
 
+@pytest.mark.parametrize(
+    ("columns", "values", "price", "regular"),
+    [
+        ("price\tsale_price", "9 EUR\tN/A", 9, None),
+        ("price\tsale_price", "9 EUR\t5", 5, "9 EUR"),
+        ("price\tsale_price", "\t5 EUR", 5, None),
+        ("price\tsale_price\tsale_price_effective_date", "9 EUR\t5 EUR\t/2020-02-01T00:00Z", 9, None),
+        ("price\tsale_price\tsale_price_effective_date", "9 EUR\t5 EUR\t2020-02-01T00:00Z/", 5, "9 EUR"),
+    ],
+)
+def test_a_sale_that_cannot_be_read_or_has_one_end(
+    columns: str, values: str, price: float, regular: str | None
+) -> None:
+    (item,) = items_of(read(f"id\timage_link\t{columns}\n1\t/1.jpg\t{values}\n"))
+    assert (item.price, item.currency, item.extra.get("regular_price")) == (price, "EUR", regular)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '[{"id": 1, "imageLink": "/1.jpg", "price": {"value": "9", "currency": "EUR"}, '
+        '"salePrice": {"value": "5", "currency": "EUR"}}]',
+        '[{"id": 1, "imageLink": "/1.jpg", "salePrice": {"amountMicros": "5000000", "currencyCode": "EUR"}}]',
+        "<rss><item><id>1</id><image_link>/1.jpg</image_link><price><value>5</value><currency>EUR</currency></price>"
+        "</item></rss>",
+        '<rss><item><id>1</id><image_link>/1.jpg</image_link><price currency="EUR">5.00</price></item></rss>',
+    ],
+)
+def test_a_currency_that_stands_beside_a_price(body: str) -> None:
+    (item,) = items_of(read(body))
+    assert (item.price, item.currency) == (5, "EUR")
+
+
+@pytest.mark.parametrize("none", ["N/A", "null", "no_selection", "http://", "-", "#", "undefined"])
+def test_what_stands_for_no_address_is_none(none: str) -> None:
+    table = f"id\tlink\timage_link\tadditional_image_link\n1\t{none}\t{none}\t\n2\t{none}\t{none}\t/2.jpg\n"
+    pages = read(table)
+    (item,) = items_of(pages)
+    assert (item.key, item.page_url, urlsplit(item.image_url).path) == ("2", None, "/2.jpg")
+    assert [failure.reason for page in pages for failure in page.failed] == ["it has no image_link"]
+
+
+def test_an_address_that_was_escaped_twice_is_what_was_meant() -> None:
+    row = "<id>1</id><link><![CDATA[/p?a=1&amp;b=2]]></link><image_link>/1.jpg?w=9&amp;amp;h=9</image_link>"
+    (item,) = items_of(read(f"<rss><item>{row}</item></rss>"))
+    assert (urlsplit(item.page_url or "").query, urlsplit(item.image_url).query) == ("a=1&b=2", "w=9&h=9")
+
+
+@pytest.mark.parametrize("sign", [",", ", ", ";", "|", " | ", " "])
+def test_several_pictures_in_one_value(sign: str) -> None:
+    row = '1\t"' + sign.join(f"https://s.example/{at}.jpg" for at in "ab") + '"\n'
+    (first,) = items_of(read("id\timage_link\n" + row))
+    assert first.image_url == "https://s.example/a.jpg"
+    found = items_of(read(f"id\timage_link\tadditional_image_link\n1\t/1.jpg\t{row[2:]}", pictures="all"))
+    assert [urlsplit(item.image_url).path for item in found] == ["/1.jpg", "/a.jpg", "/b.jpg"]
+
+
+FAILURES = (
+    "<br />\n<b>Fatal error</b>:  Allowed memory size of 134217728 bytes exhausted in <b>/var/www/feed.php</b>",
+    "ERROR: canceling statement due to statement timeout",
+    "SQLSTATE[HY000]: General error: 2006 MySQL server has gone away",
+    "Traceback (most recent call last):",
+    "<error>quota</error>",
+)
+
+
+@pytest.mark.parametrize("said", FAILURES)
+def test_a_program_that_fails_behind_a_row_hides_what_would_follow(said: str) -> None:
+    table = f"id\ttitle\timage_link\n1\tA\t/1.jpg\n{said}\n"
+    item = "<item><id>1</id><title>Fatal error: the shirt</title><image_link>/1.jpg</image_link></item>"
+    for body in (table, f"<rss><channel>{item}{said}</channel></rss>", f"<rss>{item}<!-- {said} -->{item}</rss>"):
+        pages = read(body)
+        assert {item.key for item in items_of(pages)} == {"1"}
+        assert [failure.unread for page in pages for failure in page.failed if "program failed" in failure.reason]
+
+
+def test_what_only_sounds_like_a_failure_is_none() -> None:
+    head = "<title>Database Error Records</title>"
+    row = "<item><id>1</id><description>Fatal error &amp; co</description><image_link>/1.jpg</image_link></item>"
+    for body in (
+        f"<b>Fatal error</b>: in x.php<rss><channel>{head}{row}</channel></rss>",
+        "id\ttitle\timage_link\n1\tFatal error: the shirt\t/1.jpg\n",
+    ):
+        assert not [failure for page in read(body) for failure in page.failed]
+
+
 def test_numbers_that_no_computer_holds_cost_their_value_only() -> None:
     rows = [{"id": "1", "price": 10**400}, {"id": "2", "price": {"amountMicros": "9" * 5000, "currencyCode": "EUR"}}]
     body = "\n".join(json.dumps({**row, "image_link": "/1.jpg", "date": 10**400}) for row in rows)
@@ -199,6 +285,8 @@ def test_what_is_out_of_stock_can_be_left_out() -> None:
     pages = read(RSS, in_stock_only=True)
     assert [item.key for item in items_of(pages)] == ["A1"]
     assert (failures_of(pages), pages[0].passed_over) == ({}, {"out of stock": 1})
+    for said in ("Out of stock", "sold out", "https://schema.org/OutOfStock", "SoldOut", "not in stock"):
+        assert not items_of(read(f"id\timage_link\tavailability\n1\t/1.jpg\t{said}\n", in_stock_only=True))
 
 
 def test_atom_with_a_prefix_of_its_own() -> None:
@@ -339,6 +427,23 @@ def test_empty_rows_of_spreadsheets_are_none_and_hide_nothing() -> None:
     pages = read('id,title,image_link\n1,a,/1.jpg\n,,\n,\t,\n"",,\n\x1a')
     assert [item.key for item in items_of(pages)] == ["1"]
     assert not failures_of(pages)
+
+
+def test_tables_that_were_joined_have_their_first_line_again() -> None:
+    one = 'id,"Title",image_link\n{0},A,/{0}.jpg\n'
+    pages = read(one.format(1) + one.format(2).replace("Title", "title"))
+    assert [item.key for item in items_of(pages)] == ["1", "2"]
+    assert not [failure for page in pages for failure in page.failed]
+
+
+def test_a_value_may_be_as_long_as_a_row() -> None:
+    long = "x" * 500_000
+    assert [item.key for item in items_of(read(f'id,description,image_link\n1,"{long}",/1.jpg\n'))] == ["1"]
+
+
+def test_formulas_that_keep_texts_from_being_numbers_are_these_texts() -> None:
+    (item,) = items_of(read('id,title,image_link\n"=""007""","Chair ""Klassik""",="/1.jpg"\n'))
+    assert (item.key, item.title, urlsplit(item.image_url).path) == ("007", 'Chair "Klassik"', "/1.jpg")
 
 
 def test_quotes_may_be_escaped_by_backslashes() -> None:

@@ -266,6 +266,16 @@ def test_an_expired_cursor_reads_the_collection_from_its_start() -> None:
         assert next(reading) == whole[0]
 
 
+@pytest.mark.parametrize(("status", "is_partial"), [(404, True), (410, True), (400, True), (204, False)])
+def test_a_page_that_the_api_names_behind_a_full_one_and_does_not_have_is_no_end(status: int, is_partial: bool) -> None:
+    shop = CursorShop()
+    answer = lambda request: Reply(status=status) if request.query.get("cursor") == "c10" else shop(request)  # noqa: E731
+    with serving(answer) as server, context_for(server.host) as context:
+        pages = list(open_source("s", {**CURSOR, "url": f"{server.url}/all"}, context).read(None))
+    assert len(items_of(pages)) == 10
+    assert pages[-1].partial is is_partial
+
+
 def test_a_cursor_that_does_not_move_is_an_error_not_an_endless_loop() -> None:
     def answer(request: Request) -> Reply:
         return Reply.json({"rows": [{"id": 1, "img": "/1.png"}], "cursor": "same"})
@@ -537,6 +547,20 @@ def test_pages_end_where_there_is_evidence_of_it(server: Any, keys: str, asked: 
     assert any(page.partial or any(failure.unread for failure in page.failed) for page in pages) == is_partial
 
 
+@pytest.mark.parametrize(
+    ("pages", "keys", "is_partial"),
+    [
+        (([1, 2, 3], [4, 5, 6], [1, 2, 3], [7]), "123456", True),
+        (([1, 2, 3], [4, 5], [1, 2, 3]), "12345", False),
+        (([1, 2, 3], [4, 5, 6], [4, 5, 6]), "123456", False),
+    ],
+)
+def test_a_first_page_again_behind_a_full_one_is_no_end(pages: Any, keys: str, is_partial: bool) -> None:
+    read, _ = read_paged(paged(*pages))
+    assert ("".join(keys_of(read)), read[-1].partial) == (keys, is_partial)
+    assert any("first one again" in reason for reason in read[-1].passed_over) is is_partial
+
+
 BROKEN = Reply(b'[{"id": "27" screen"}]')
 
 
@@ -585,6 +609,50 @@ def test_rows_that_are_counted_and_not_given_are_told() -> None:
     (failure,) = [failure for page in pages for failure in page.failed]
     assert (failure.unread, numbers) == (True, ["1", "2", "2", "3"])
     assert "counts 5 rows of collection '' and gave 3" in failure.reason
+
+
+@pytest.mark.parametrize("total", [0, 1, 2])
+def test_a_total_below_what_was_read_counts_something_else(total: int) -> None:
+    pages = [Reply.json({"rows": things(*some), "total": total}) for some in ([1, 2, 3], [4, 5, 6], [7], [])]
+    config = {**API, "items": "rows"}
+    paging = {"style": "page", "count_param": "n", "count": 3, "total": "total"}
+    with serving(lambda request: pages[int(request.query["page"]) - 1]) as server, context_for(server.host) as context:
+        read = list(open_source("s", {**config, "url": f"{server.url}/all", "paging": paging}, context).read(None))
+    assert "".join(keys_of(read)) == "1234567"
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ({"success": False}, "success = false"),
+        ({"ok": 0}, "ok = 0"),
+        ({"status": "ERROR"}, 'status = "ERROR"'),
+        ({"statusCode": 429}, "statusCode = 429"),
+        ({"code": "503"}, 'code = "503"'),
+        ({"timed_out": True}, "timed_out = true"),
+        ({"incomplete_results": True}, "incomplete_results = true"),
+        ({"errors": [{"message": "Shard 3 is down"}]}, "Shard 3 is down"),
+        ({"success": True, "status": "ok", "code": 200, "errors": [], "partial": False, "state": "sale"}, ""),
+    ],
+)
+@pytest.mark.parametrize("rows", [(), (1, 2)])
+def test_an_answer_that_says_that_it_is_not_whole_hides_what_it_lacks(said: Any, told: str, rows: Any) -> None:
+    config = {**API, "items": "rows", "paging": {"style": "none"}}
+    with serving(lambda request: Reply.json({"rows": things(*rows), **said})) as server, context_for(server.host) as at:
+        pages = list(open_source("s", {**config, "url": f"{server.url}/all"}, at).read(None))
+    assert len(items_of(pages)) == len(rows)
+    reasons = [failure.reason for page in pages for failure in page.failed if failure.unread]
+    assert len(reasons) == bool(told)
+    assert told in "".join(reasons)
+
+
+@pytest.mark.parametrize("kind", ["application/x-ndjson", "application/jsonl", "text/jsonlines"])
+def test_an_api_may_answer_in_json_lines(kind: str) -> None:
+    body = b"\n".join(json.dumps(row).encode() for row in things(1, 2)) + b"\n\n"
+    config = {**API, "paging": {"style": "none"}}
+    with serving(lambda request: Reply(body, headers={"Content-Type": kind})) as server, context_for(server.host) as at:
+        pages = list(open_source("s", {**config, "url": f"{server.url}/all"}, at).read(None))
+    assert keys_of(pages) == ["1", "2"]
 
 
 @pytest.mark.parametrize("where", ["links.next", "headers.link"])
@@ -827,6 +895,23 @@ def test_no_error_tells_a_secret_that_an_api_echoes(reply: Reply, where: str) ->
             list(source.read(None))
     told = f"{caught.value} {caught.value.found} {caught.value.valid} {caught.value.remedy}"
     assert "s3c" not in unquote(told)
+
+
+def test_no_error_about_an_address_tells_a_part_of_a_password() -> None:
+    with context_for(KEY="hun/ter2") as context:
+        source = open_source("s", {**API, "url": "https://ann:${KEY}@shop.example/all"}, context)
+        with pytest.raises(SourceError, match="is not a URL: Invalid port") as caught:
+            list(source.read(None))
+    assert "hun" not in str(caught.value)
+
+
+def test_a_next_page_that_is_no_url_says_so() -> None:
+    config = {**CURSOR, "paging": {"style": "next", "next": "cursor"}}
+    answer = {"rows": things(1), "cursor": "http://[shop"}
+    with serving(lambda request: Reply.json(answer)) as server, context_for(server.host) as context:
+        source = open_source("s", {**config, "url": f"{server.url}/all"}, context)
+        with pytest.raises(SourceError, match=r"paging.next finds 'http://\[shop', which is not a URL"):
+            list(source.read(None))
 
 
 def test_the_name_of_a_host_is_no_secret() -> None:

@@ -133,6 +133,56 @@ def test_a_list_of_products_has_an_item_each() -> None:
     }
 
 
+def listing(count: int, **more: str | Reply) -> dict[str, Any]:
+    """A shop whose list shows small pictures of what its own pages show large."""
+    rows = [product(f"P{at}", f"/small/{at}.jpg", url=f"/p/{at}") for at in range(count)]
+    pages: dict[str, Any] = {"/": html("".join(rows) + links(*(f"/p/{at}" for at in range(count))))}
+    pages |= {f"/p/{at}": html(product(f"P{at}", f"/large/{at}.jpg") + links("/")) for at in range(count)}
+    return pages | more
+
+
+@pytest.mark.parametrize("size", [1, 2, 20])
+def test_a_product_is_shown_as_its_own_page_shows_it(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(site, "PAGE_SIZE", size)
+    related = html(product("P3", "/large/3.jpg") + product("P1", "/tiny/1.jpg", url="/p/1") + links("/p/1"))
+    with serving(Site(listing(4, **{"/p/3": related}))) as server, context_for(server.host) as context:
+        whole = list(source(server, context).read(None))
+        assert [item.image_url.rpartition(server.url)[2] for item in items_of(whole)] == [
+            f"/large/{at}.jpg" for at in range(4)
+        ]
+        for at, page in enumerate(whole[:-1]):
+            rest = source(server, context).read(json.loads(json.dumps(page.checkpoint)))
+            assert items_of(list(rest)) == items_of(whole[at + 1 :])
+
+
+@pytest.mark.parametrize(
+    ("more", "pictures"),
+    [
+        ({"/robots.txt": "User-agent: *\nDisallow: /p/"}, {"/small/0.jpg", "/small/1.jpg"}),
+        ({"/p/1": html("Only with scripts")}, {"/large/0.jpg", "/small/1.jpg"}),
+        ({"/p/1": html("<img src=/plain.jpg>")}, {"/large/0.jpg", "/small/1.jpg", "/plain.jpg"}),
+        ({"/p/1": html("", '<meta property="og:image" content="/og.jpg">')}, {"/large/0.jpg", "/og.jpg"}),
+        ({"/p/1": html("", "<meta name=robots content=noindex>")}, {"/large/0.jpg"}),
+        ({"/p/1": Reply(status=500)}, {"/large/0.jpg", "/small/1.jpg"}),
+    ],
+)
+def test_what_only_a_list_shows_is_taken_of_it(more: dict[str, Any], pictures: set[str]) -> None:
+    pages, _ = crawl(listing(2, **more))
+    assert paths(pages) == pictures
+    for item in items_of(pages):
+        is_product = not item.image_url.endswith("plain.jpg")
+        assert (item.price, item.page_url is not None) == (12.5 if is_product else None, True)
+
+
+def test_a_page_that_fails_for_once_does_not_change_its_picture_to_that_of_a_list() -> None:
+    pages = Site(listing(2))
+    with serving(pages) as server, context_for(server.host) as context:
+        (first,) = source(server, context).read(None)
+        pages.pages["/p/1"] = Reply(status=500)
+        (second,) = source(server, context).read(first.next_pass)
+    assert (paths([second]), [failure.unread for failure in second.failed]) == ({"/large/0.jpg"}, [True])
+
+
 def test_decoration_is_left_out_and_the_largest_of_a_set_is_taken() -> None:
     body = """<header><img src="/head.jpg"></header><nav><img src="/nav.jpg"></nav>
 <img src="/logo.png"><img src="/i/spacer.gif"><img src="/small.jpg" width="40" height="40"><img src="/drawing.svg">
@@ -157,6 +207,11 @@ def test_a_picture_that_every_page_shows_belongs_to_the_first() -> None:
         ("<title>Café</title>".encode("latin-1"), "text/html", "Café"),
         ("<title>Café</title>".encode(), "text/html", "Café"),
         ("<title>Café</title>".encode("latin-1"), "text/html; charset=iso-8859-1", "Café"),
+        ("<title>Café</title>".encode("latin-1"), "text/html; charset=utf-8", "Café"),
+        ("<title>Café</title>".encode(), "text/html; charset=iso-8859-1", "Café"),
+        ("<meta charset=windows-1251><title>Café</title>".encode(), "text/html", "Café"),
+        ("\ufeff<title>Café</title>".encode(), "text/html; charset=iso-8859-1", "Café"),
+        ("<title>Café</title>".encode() + b"<p>\xfc", "text/html; charset=utf-8", "Café"),
         ("<meta charset=shift_jis><title>日本</title>".encode("shift_jis"), "text/html", "日本"),
         (b"<title>Never closed <b>&nbsp;x", "text/html", "Never closed <b> x"),
         (b"\x00<html><title>Nul</title>", "text/html", "Nul"),
@@ -189,6 +244,15 @@ def test_robots_txt_is_obeyed() -> None:
     )
     assert paths(pages) == {"/private.jpg", "/fine.jpg"}
     assert "/not-for-visor/a" not in visited
+
+
+def test_robots_txt_holds_for_the_page_to_which_another_leads() -> None:
+    hidden = html('<img src="/hidden.jpg">' + links("/deep"))
+    site = {"/robots.txt": "User-agent: *\nDisallow: /private/", "/": html('<img src="/a.jpg">' + links("/in"))}
+    to = Reply(status=302, headers={"Location": "/private/"})
+    pages, asked = crawl({**site, "/in": to, "/private/": hidden, "/deep": html("")})
+    assert (paths(pages), asked) == ({"/a.jpg"}, ["/", "/in", "/private/"])
+    assert pages[-1].passed_over["pages that robots.txt disallows"] == 1
 
 
 def test_crawl_delay_is_kept() -> None:
@@ -261,6 +325,25 @@ def test_depth_and_number_of_pages_are_limited() -> None:
     pages, visited = crawl({"/": html(links("/0")), **chain}, depth=100, pages_max=12)
     assert len(visited) == 12
     assert pages[-1].partial, "what was not reached is not missing"
+
+
+def test_what_a_list_beyond_the_depth_may_lead_to_is_not_missing() -> None:
+    def shop(order: str) -> dict[str, Any]:
+        """Lists of one product each, newest first, each with a link to the next alone."""
+        lists = {f"/l?page={at}": html(links(f"/p/{name}", f"/l?page={at + 1}")) for at, name in enumerate(order)}
+        return {
+            "/": html(links("/l?page=0")),
+            **lists,
+            **{f"/p/{name}": product(name, f"/{name}.jpg") for name in order},
+        }
+
+    pages, _ = crawl(shop("abc"), depth=3)
+    assert (paths(pages), pages[-1].partial) == ({"/a.jpg", "/b.jpg"}, True)
+    pages, _ = crawl(shop("abc"), depth=9)
+    assert (len(paths(pages)), pages[-1].partial) == (3, False)
+    days = {f"/cal?day={at}": html(links(f"/cal?day={at + 1}&view=list", f"/cal?day={at + 1}")) for at in range(9)}
+    pages, _ = crawl({"/": html(links("/cal?day=0") + "<img src=/a.jpg>"), **days}, depth=3)
+    assert not pages[-1].partial, "a calendar leads to nothing but itself"
 
 
 @pytest.mark.parametrize(("items_max", "asked"), [(2, 4), (7, 7), (1000, 20), (None, 20)])

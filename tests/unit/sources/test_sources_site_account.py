@@ -103,25 +103,71 @@ CUT = product("A", "/a.jpg").partition('"name"')[0]
         ("<title>Just a moment...</title><script src=/challenge.js></script>", "only scripts"),
         (Reply(status=304), "empty page"),
         (Reply(status=403), "403"),
+        (Reply(CUT.encode(), 206, {"Content-Type": "text/html", "Content-Range": "bytes 0-99/400"}), "206"),
+        (html("<h1>Sign in</h1><form><input type=Password></form>" + links("/register")), "asks for a password"),
+        (html("<noscript>Enable JavaScript and cookies to continue</noscript>" + links("/help")), "Enable JavaScript"),
+        (
+            html("<h1>Wait</h1><script src=https://x.test/captcha.js></script>" + links("/")),
+            "checks its reader",
+        ),
+        (html("<h1>Just a moment...</h1>" + links("/"), "<meta name=robots content=noindex>"), "Just a moment"),
+        (html("<h1>Wartungsarbeiten</h1><img src=/works.jpg>" + links("/")), "Wartung"),
+        (html("<h1>Error establishing a database connection</h1>"), "Error establishing"),
+        ("<br />\n<b>Fatal error</b>:  Uncaught Error: Class not found in x.php", "Fatal error"),
+        (html("Rate limit exceeded" + links("/")), "Rate limit"),
+        (html("<h1>Are you over 18?</h1>" + links("/yes", "/no")), "over 18"),
     ],
 )
 def test_what_answers_instead_of_a_page_is_no_evidence_against_its_items(after: Any, reason: str) -> None:
     two = product("C", "/c.jpg") + product("D", "/d.jpg")
     before = {"/": html(links("/a", "/b")), "/login": html("Log in"), "/all": html(two), "/a": product("A", "/a.jpg")}
     pages = again(before | {"/b": product("B", "/b.jpg")}, {"/a": after})
-    assert "/plain.jpg" not in paths(pages)
+    assert not {"/plain.jpg", "/works.jpg"} & paths(pages)
     (failure,) = [failure for page in pages for failure in page.failed]
     assert failure.unread
     assert reason in failure.reason
 
 
 @pytest.mark.parametrize(
-    "after", [html("Sold out"), to("/new"), to("/a/"), html("Sold out" + "<script></script>" + links("/"))]
+    "after",
+    [
+        html("Sold out"),
+        to("/new"),
+        to("/a/"),
+        html("Sold out" + "<script></script>" + links("/")),
+        html("<form><input type=password></form><h1>Page not found</h1>" + links("/")),
+        html("Accept all cookies? This product is no longer there." + links("/")),
+        html("<form><input type=password></form><img src=/a.jpg>" + links("/")),
+        html("Enable cookies", "<meta name=robots content=noindex>"),
+    ],
 )
 def test_a_page_that_is_read_whole_or_moves_is_evidence(after: Any) -> None:
     moved = product("A", "/a.jpg")
     pages = again({"/": html(links("/a")), "/a": moved, "/new": moved, "/a/": moved}, {"/a": after})
     assert not [failure for page in pages for failure in page.failed]
+
+
+def test_pages_that_all_show_the_same_instead_of_their_items_are_no_evidence() -> None:
+    shell = html("<h1>Shop</h1><img src=/shop.jpg>" + links("/"))
+    before = {"/": html(links("/a", "/b", "/c")), **{f"/{one}": product(one, f"/{one}.jpg") for one in "abc"}}
+    failed = [failure for page in again(before, {"/a": shell, "/b": shell}) for failure in page.failed]
+    assert [(failure.unread, failure.key[-2:]) for failure in failed] == [(True, "/b")]
+    assert "what another page shows" in failed[0].reason
+    gone = html("<h1>Page not found</h1>" + links("/"))
+    assert not [failure for page in again(before, {"/a": gone, "/b": gone}) for failure in page.failed]
+
+
+def test_a_list_that_something_stands_in_for_hides_what_it_led_to() -> None:
+    site = Site({"/": html(links("/list")), "/list": html(links("/a", "/b", "/c"))})
+    site.pages |= {f"/{one}": product(one, f"/{one}.jpg") for one in "abc"}
+    with serving(site) as server, context_for(server.host) as context:
+        (first,) = source(server, context).read(None)
+        told = []
+        for after in (html("<h1>Just a moment...</h1>"), html("<h1>Just a moment...</h1>"), html("No products")):
+            site.pages["/list"] = after
+            (first,) = source(server, context, full_every_days=1).read(first.next_pass)
+            told.append([failure.key.rpartition("/")[2] for failure in first.failed])
+    assert told == [["list"], ["list"], []]
 
 
 def test_what_was_never_a_page_with_items_is_no_failure() -> None:
@@ -413,6 +459,25 @@ def test_a_sitemap_that_nobody_promised_hides_what_it_listed(broken: Any) -> Non
     assert [failure.key.rpartition("/")[2] for failure in page.failed if failure.unread] == ["sitemap.xml"]
 
 
+@pytest.mark.parametrize("said", ["Too many requests", "", " \n", '{"error": "quota"}', "/p/1\n/p/2", "<html></html>"])
+def test_a_promised_sitemap_that_lists_nothing_in_no_form_is_told(said: str) -> None:
+    (page,) = crawl({"/robots.txt": "Sitemap: /map.txt", "/map.txt": said, "/": image("a")})[0]
+    assert [(failure.unread, failure.reason) for failure in page.failed] == [(True, "sitemap: this is no sitemap")]
+    assert not [failure for page in crawl({"/sitemap.xml": said, "/": image("a")})[0] for failure in page.failed]
+    empty = crawl({"/robots.txt": "Sitemap: /map.xml", "/map.xml": "<urlset/>", "/": image("a")})[0]
+    assert not [failure for page in empty for failure in page.failed]
+
+
+def test_an_index_of_sitemaps_may_be_written_as_if_these_were_pages() -> None:
+    def make(server: Server) -> dict[str, Any]:
+        one = {"/sitemap.xml": sitemap(f"{server.url}/one.xml", f"{server.url}/missing.xml", f"{server.url}/b")}
+        return {"/": html(""), **one, "/one.xml": sitemap(f"{server.url}/a"), "/a": image("a"), "/b": image("b")}
+
+    pages = served(make)
+    assert paths(pages) == {"/a.jpg", "/b.jpg"}
+    assert [failure.key[-12:] for page in pages for failure in page.failed if failure.unread] == ["/missing.xml"]
+
+
 def test_sitemaps_on_another_host_and_in_each_other() -> None:
     def make(server: Server) -> dict[str, Any]:
         def index(at: int) -> str:
@@ -429,7 +494,8 @@ def test_sitemaps_on_another_host_and_in_each_other() -> None:
     assert passed_over(pages)["pages on other hosts in sitemaps"] == 1
 
 
-def test_pictures_that_a_sitemap_lists() -> None:
+@pytest.mark.parametrize("declared", [" xmlns:image='x'", ""])
+def test_pictures_that_a_sitemap_lists(declared: str) -> None:
     def make(server: Server) -> dict[str, Any]:
         def listed(name: str, pictures: str) -> str:
             tags = "".join(
@@ -438,7 +504,7 @@ def test_pictures_that_a_sitemap_lists() -> None:
             )
             return f"<url><loc>{server.url}/{name}</loc>{tags}</url>"
 
-        written = "<urlset xmlns:image='x'>" + listed("script", "ab") + listed("shoe", "c") + "</urlset>"
+        written = f"<urlset{declared}>" + listed("script", "ab") + listed("shoe", "c") + "</urlset>"
         script = html("<div id=root></div><script src=/app.js></script>")
         return {"/sitemap.xml": written, "/": "", "/script": script, "/shoe": product("Shoe", "/shoe.jpg")}
 

@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 import pytest
+from tests.unit.sources.test_sources_site import crawl, html, items_of
 
 from visor.http.fetch import Fetched
 from visor.sources.site.page import SitePage, asked_of_robots, read_page
@@ -183,9 +184,13 @@ THING = {"@type": "Product", "name": "Thing", "image": "/1.jpg", "offers": OFFER
 WRITTEN = json.dumps(THING)
 
 
+def script(content: Any, kind: str = "application/ld+json") -> str:
+    text = content if isinstance(content, str) else json.dumps(content)
+    return f'<script type="{kind}">{text}</script>'
+
+
 def described(*scripts: Any, kind: str = "application/ld+json") -> list[dict[str, Any]]:
-    texts = [script if isinstance(script, str) else json.dumps(script) for script in scripts]
-    return [dict(row) for row in page("".join(f'<script type="{kind}">{text}</script>' for text in texts)).described]
+    return [dict(row) for row in page("".join(script(content, kind) for content in scripts)).described]
 
 
 @pytest.mark.parametrize(
@@ -320,6 +325,8 @@ def test_a_product_that_is_described_twice_is_one(others: list[Any], count: int)
         ([["/1.jpg"], ["/2.jpg"]], "/1.jpg"),
         ({"@id": "#primaryimage"}, None),
         (None, None),
+        (["undefined", "{{ image }}", "/logo.svg#a", "http://", "/1.jpg"], "/1.jpg"),
+        ("/1.jpg?a=1&amp;b=2", "/1.jpg?a=1&b=2"),
     ],
 )
 def test_the_picture_of_a_product(image: Any, found: str | None) -> None:
@@ -333,6 +340,15 @@ def test_the_picture_of_a_product(image: Any, found: str | None) -> None:
         ({"@type": "AggregateOffer", "lowPrice": "3", "highPrice": "4", "priceCurrency": "EUR"}, "3", "EUR"),
         ({"@type": "AggregateOffer", "offers": [{"price": 5, "priceCurrency": "EUR"}]}, 5, "EUR"),
         ([{"price": 0, "priceCurrency": "EUR"}, {"price": "5.50", "priceCurrency": "EUR"}], "5.50", "EUR"),
+        ([{"price": 9, "priceCurrency": "EUR"}, {"price": "5.50", "priceCurrency": "EUR"}], "5.50", "EUR"),
+        ([{"price": 9, "priceCurrency": "EUR"}, {"price": "5.50", "priceCurrency": "USD"}], 9, "EUR"),
+        ([{"price": 9}, {"price": 5, "itemCondition": "https://schema.org/UsedCondition"}], 9, None),
+        ([{"price": 9}, {"price": 5, "availability": "https://schema.org/OutOfStock"}], 9, None),
+        ([{"price": 5, "businessFunction": "gr:LeaseOut"}, {"price": 9}], 9, None),
+        ([{"price": 9}, {"price": 5, "eligibleQuantity": {"minValue": 100}}], 9, None),
+        ({"priceCurrency": "EUR", "offers": [{"price": 9}, {"price": "8"}]}, "8", "EUR"),
+        ({"priceSpecification": [{"price": 2, "priceComponentType": "Installment"}, {"price": 9}]}, 9, None),
+        ([{"price": "19,90 €"}, {"price": 5}], "19,90 €", None),
         (
             {"priceCurrency": "EUR", "priceSpecification": [{"priceType": "ListPrice", "price": 9}, {"price": 7}]},
             7,
@@ -354,6 +370,40 @@ def test_the_picture_of_a_product(image: Any, found: str | None) -> None:
 def test_the_price_of_a_product(offers: Any, price: Any, currency: str | None) -> None:
     (row,) = described({**THING, "offers": offers})
     assert (row.get("price"), row.get("currency")) == (price, currency)
+
+
+@pytest.mark.parametrize(
+    ("offers", "text"),
+    [
+        ({"lowPrice": "3", "highPrice": "4.50", "priceCurrency": "EUR"}, "3–4.5 EUR"),
+        ({"offers": [{"price": 5, "priceCurrency": "EUR"}, {"price": "3", "priceCurrency": "EUR"}]}, "3–5 EUR"),
+        ([{"price": 1299.5}, {"price": 1234567.89}], "1299.5–1234567.89"),
+        ({"lowPrice": "3,50", "highPrice": "4,50 €"}, "3,50–4,50 €"),
+        ({"lowPrice": "3", "highPrice": "3"}, None),
+        ({"price": "3"}, None),
+    ],
+)
+def test_the_lowest_of_several_prices_is_told_as_such(offers: Any, text: str | None) -> None:
+    (row,) = described({**THING, "offers": offers})
+    assert row.get("price_text") == text
+    pages, _ = crawl({"/": html(script({**THING, "offers": offers}))})
+    assert items_of(pages)[0].extra.get("price_text") == text
+
+
+def test_a_variant_has_the_page_that_its_offer_names() -> None:
+    variants = [{"sku": name, "offers": {"price": 1, "url": f"/shirt?v={name}"}} for name in "ab"]
+    rows = described({**GROUP, "url": "/shirt", "hasVariant": [*variants, {"sku": "c"}]})
+    assert [row["link"] for row in rows] == ["/shirt?v=a", "/shirt?v=b", "/shirt"]
+
+
+def test_a_product_without_a_picture_has_that_which_its_page_is_shared_with() -> None:
+    shared = '<meta property="og:image" content="/1.jpg"><meta property="og:title" content="Shop: Thing">'
+    for image in ({}, {"image": ""}, {"image": "data:image/gif;base64,R0"}, {"image": "/logo.svg?v=2"}):
+        product = {name: value for name, value in THING.items() if name != "image"} | image
+        found = page(script(product), shared)
+        assert not found.described
+        assert (found.shared or {}) | {"title": "Thing", "price": "9.50", "currency": "EUR"} == found.shared
+        assert (found.shared or {})["image_link"] == "/1.jpg"
 
 
 BARE = {name: value for name, value in THING.items() if name != "offers"}
@@ -384,6 +434,9 @@ def test_what_is_offered_in_any_form_of_the_vocabulary(document: Any) -> None:
         '<meta name="twitter:image:src" content="/1.jpg">',
         '<meta itemprop="image" content="/1.jpg">',
         '<link rel="image_src" href="/1.jpg">',
+        '<meta property="og:image" content="{{ image }}"><meta name="twitter:image" content="/1.jpg">',
+        '<meta property="og:image:secure_url" content="https://"><meta property="og:image" content="/1.jpg">',
+        '<meta property="og:image" content="/logo.svg"><link rel="image_src" href="/1.jpg">',
     ],
 )
 def test_the_picture_that_a_page_is_shared_with(head: str) -> None:
@@ -404,6 +457,28 @@ def test_the_price_that_a_page_is_shared_with(said: dict[str, str], price: str) 
     metas = [f'<meta property="product:{name}" content="{value}">' for name, value in said.items()]
     shared = page("", '<meta property="og:image" content="/1.jpg">' + "".join(metas)).shared
     assert (shared or {})["price"] == price
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '<div vocab="https://schema.org/" typeof="Product"><b property="name">Chair</b>'
+        '<img property="image" src="/1.jpg"><p property="offers" typeof="Offer">'
+        '<i property="price" content="5.00">5 €</i><i property="priceCurrency" content="EUR"></i></p></div>',
+        '<div prefix="schema: http://schema.org/" typeof="schema:Product og:thing"><b property="schema:name">Chair</b>'
+        '<link property="schema:image" href="/1.jpg"><p property="schema:offers" typeof="schema:Offer">'
+        '<meta property="schema:price" content="5.00"><meta property="schema:priceCurrency" content="EUR"></p></div>',
+    ],
+)
+def test_rdfa_of_schema_org(body: str) -> None:
+    (row,) = page(body, '<meta property="og:title" content="x">').described
+    assert (row["title"], row["price"], row["currency"]) == ("Chair", "5.00", "EUR")
+    assert row["image_link"].endswith("/1.jpg")
+
+
+def test_rdfa_of_another_vocabulary_is_none() -> None:
+    drupal = '<div typeof="sioc:Item foaf:Document"><b property="dc:title">Chair</b><img property="image" src="/1.jpg">'
+    assert not page(drupal + "</div>").described
 
 
 def test_microdata_of_a_lazy_picture() -> None:

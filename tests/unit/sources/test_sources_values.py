@@ -85,6 +85,15 @@ def test_secrets_are_filled_in_everywhere_and_hidden_however_they_are_spelled() 
     assert secrets.expand({"a": ["x-${KEY}", 5], "b": {"c": "${ENV}"}}) == {"a": ["x-p@ss w/rd+é", 5], "b": {"c": "eu"}}
     for spelled in ("p@ss w/rd+é", "p%40ss+w%2Frd%2B%C3%A9", "p%40ss%20w/rd%2b%c3%a9"):
         assert secrets.hide(f"https://eu/?k={spelled}&n=1") == "https://eu/?k=${KEY}&n=1"
+    for spelled in (r"p@ss w\/rd+\u00e9", r"b'p@ss w/rd+\xc3\xa9'", r"p@ss w/rd+\xe9"):
+        assert "ss w" not in secrets.hide(spelled)
     assert secrets.reveal("https://eu/?k=${KEY}&n=1") == "https://eu/?k=p%40ss%20w%2Frd%2B%C3%A9&n=1"
     with pytest.raises(SettingsError, match=r"b\.c names the environment variable OTHER"):
         secrets.expand({"b": {"c": "${OTHER}"}})
+
+
+def test_a_line_end_behind_a_secret_is_none_of_it() -> None:
+    secrets = Secrets({"KEY": "s3cr3t\r\n", "TWO": "first\nsecond"})
+    assert secrets.expand("Bearer ${KEY} ${TWO}") == "Bearer s3cr3t first\nsecond"
+    assert secrets.hide("key s3cr3t") == "key ${KEY}"
+    assert secrets.hide(repr(b"x first\nsecond")) == "b'x ${TWO}'"

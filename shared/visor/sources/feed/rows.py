@@ -23,10 +23,18 @@ ROW_LENGTH_MAX = 1_000_000
 """Characters of one row; a longer row counts as broken."""
 PIECE_LENGTH = 8192
 """Characters of an XML feed that are read at a time."""
+csv.field_size_limit(ROW_LENGTH_MAX)
 LINES_OF_A_ROW_MAX = 100
 """A quoted value of a table may have line breaks; a quote that is not closed within so many lines is a mistake."""
 
 CUT_OFF = "the feed ends within it"
+_FAILURE = re.compile(
+    r"\b(?:(?:fatal|parse|internal(?: server)?|database|sql|runtime|uncaught|unhandled) (?:error|exception)|sqlstate"
+    r"|ora-\d{5}|allowed memory size|maximum execution time|out of memory|traceback \(most recent|too many connections"
+    r"|(?:statement|connection|query|lock wait) timed? ?out)|\A\W*(?:error|exception)\b[^\w\s]",
+    re.I,
+)
+"""What a program that makes a feed leaves between its rows as it fails."""
 
 _ROW = r"((?:[\w.-]+:)?(?:item|entry))(?=[\s>/])"
 _XML_PIECES = re.compile(rf"<!\[CDATA\[.*?(?:\]\]>|\Z)|<!--.*?(?:-->|\Z)|<(/?){_ROW}[^>]*?(/?)>", re.S)
@@ -36,6 +44,7 @@ _NAMESPACES = re.compile(r"""xmlns:([\w.-]+)\s*=\s*("[^"]*"|'[^']*')""")
 _PREFIXES = re.compile(r"</?([A-Za-z][\w.-]*):")
 _SEPARATOR_LINE = re.compile(r'\ufeff?"?sep=(.)"?\Z', re.I)
 """Excel's first line, which names the separator."""
+_EXCEL_TEXT = re.compile(r'\A="([^"]*)"\Z')
 _REMARK = re.compile(r"\ufeff?#[^\t,;|]*\Z")
 _QUOTED_COLUMN = re.compile(r'(?:^|[\t,;|])\s*"')
 _GOOGLE = "http://base.google.com/ns/1.0"
@@ -68,6 +77,11 @@ def xml_rows(text: TextIO) -> Iterator[FeedRow]:
     (docs/decisions/sources-feeds.md).
     """
     buffer, line, opening, row, root = "", 1, "", "", ""
+
+    def failure(between: str) -> Iterator[FeedRow]:
+        if opening and (said := _failure(between)):
+            yield FeedRow(line, BadRow(said))
+
     while piece := text.read(PIECE_LENGTH):
         buffer += piece
         at, inside = 0, False
@@ -78,6 +92,8 @@ def xml_rows(text: TextIO) -> Iterator[FeedRow]:
             if not end:
                 if inside:
                     yield FeedRow(line, BadRow(f"<{name}> begins before the one above ended"))
+                else:
+                    yield from failure(buffer[at : match.start()])
                 if not opening:
                     opening, outer = _opening(buffer[: match.start()]), _ROOT.match(buffer, 0, match.start())
                     root = f"</{outer[1]}" if outer else ""
@@ -92,6 +108,7 @@ def xml_rows(text: TextIO) -> Iterator[FeedRow]:
             keep = buffer.rfind("<", at)
             keep = len(buffer) if keep < 0 else keep
             root = "" if root and root in buffer[at:] else root
+            yield from failure(buffer[at:keep])
             line += buffer.count("\n", at, keep)
             at = keep
         buffer = buffer[at:]
@@ -111,6 +128,12 @@ def xml_rows(text: TextIO) -> Iterator[FeedRow]:
             valid="RSS 2.0 with <item>, or Atom with <entry>",
             remedy="Set the source's format if it is another one",
         )
+
+
+def _failure(text: str) -> str:
+    """What a text that is no row says of the program that wrote it; empty if it is no failure."""
+    said = _FAILURE.search(text)
+    return f"the feed's program failed: {text[said.start() :].strip()!r:.120}" if said else ""
 
 
 def _opening(head: str) -> str:
@@ -140,9 +163,13 @@ def _xml_row(text: str, opening: str) -> Mapping[str, Any] | BadRow:
             others.setdefault("image_link", []).append(enclosed)
     for child in element:
         namespace, _, name = child.tag.rpartition("}")
+        currency = child.get("currency") or child.get("currencyCode") or ""
         # Texts may have HTML within them; what else has elements, such as the costs of shipping, is not read.
         parts = child.itertext() if name in _TEXTS else [] if len(child) else [child.text or ""]
-        value = "".join(parts).strip() or ("" if len(child) else child.get("href", ""))
+        value: Any = "".join(parts).strip() or ("" if len(child) else child.get("href", ""))
+        if attribute_name(name) in ("price", "sale_price"):
+            inner = {part.tag.rpartition("}")[2].lower(): (part.text or "").strip() for part in child}
+            value = inner or f"{value} {currency}".strip()
         if not value or (name == "link" and child.get("rel", "alternate") != "alternate"):
             continue
         values = google if namespace.lstrip("{").rstrip("/") == _GOOGLE else others
@@ -207,6 +234,11 @@ def table_rows(text: TextIO, delimiter: str | None = None) -> Iterator[FeedRow]:
         if values is None:
             waiting.extendleft(reversed(joined[1:]))
             yield FeedRow(start[0], BadRow("a quote is not closed"))
+        elif [attribute_name(value) for value in values] == names:
+            # Tables that were joined have their first line again.
+            continue
+        elif len(values) < len(names) > 2 and not any(values[1:]) and (said := _failure(values[0])):
+            yield FeedRow(start[0], BadRow(said))
         elif is_lost:
             yield FeedRow(start[0], BadRow("it is part of a row whose quotes are not closed"))
         elif len(values) < len(names) and joined[-1][0] == last and not is_ragged:
@@ -239,7 +271,8 @@ def _read(lines: list[str], separator: str, **options: Any) -> list[str]:
 
 
 def _named(names: list[str], values: list[str]) -> Mapping[str, Any] | BadRow:
-    values = [value.strip() for value in values]
+    # `="007"` keeps Excel from taking a text for a number.
+    values = [_EXCEL_TEXT.sub(r"\1", value.strip()) for value in values]
     if any(values[len(names) :]):
         return BadRow(f"it has {len(values)} columns, the first line names {len(names)}")
     found: dict[str, list[str]] = {}

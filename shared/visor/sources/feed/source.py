@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TextIO
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TextIO
 from urllib.parse import unquote, urlsplit
 
 import msgspec
@@ -22,9 +22,9 @@ from visor.sources.contract import Page, Place, RowErrors, SourceConfig, SourceC
 from visor.sources.feed.rows import BadRow, FeedRow, attribute_name, json_rows, table_rows, xml_rows
 from visor.sources.parse import schema_org
 from visor.sources.parse.encoding import open_text, unpacked
-from visor.sources.parse.item import make_item, page_url_of, resolve_url
+from visor.sources.parse.item import is_no_url, make_item, page_url_of, resolve_url
 from visor.sources.parse.json import NotJson, parse_json
-from visor.sources.parse.price import DecimalSign, PriceReader, currency_in, is_zero
+from visor.sources.parse.price import DecimalSign, Money, PriceReader, currency_in, is_zero
 from visor.sources.parse.text import TITLE_LENGTH_MAX, country_code, iso_date, plain_text, scalar_text
 
 PAGE_SIZE = 1000
@@ -35,8 +35,11 @@ DOCUMENT_LENGTH_MAX = 64_000_000
 """Characters of a JSON-LD document, which is read whole."""
 EXTRA = ("availability", "brand", "condition", "gtin", "color", "size", "material", "item_group_id")
 """Attributes that the page may show."""
-OUT_OF_STOCK = frozenset({"out_of_stock", "outofstock", "discontinued", "soldout"})
+OUT_OF_STOCK = frozenset({"outofstock", "discontinued", "soldout", "notinstock", "unavailable"})
+"""Availabilities of what cannot be bought, their letters alone."""
 SCHEMA_TYPES = (*schema_org.PRODUCTS, "ImageObject")
+
+_SEVERAL = re.compile(r",(?=\s*(?:https?:|/))|[;|](?=\s*https?:)|\s+(?=https?:)")
 
 Format = Literal["auto", "xml", "table", "json_lines", "json", "json_ld"]
 
@@ -63,6 +66,15 @@ class FeedConfig(SourceConfig, frozen=True, kw_only=True):
     bytes_max: int = 8_000_000_000
     """Of the feed, unpacked."""
     deadline_s: float = 3300.0
+
+
+class _Written(NamedTuple):
+    """A price as a row has it."""
+
+    value: Any
+    text: str
+    currency: str | None
+    """What stands beside its value."""
 
 
 class FeedSource:
@@ -197,24 +209,26 @@ class FeedSource:
             raise DropItem("it has no id")
         if not pictures:
             raise DropItem("it has no image_link")
-        availability = said("availability", "").lower().replace(" ", "_")
+        availability = re.sub(r"[\W_]", "", said("availability", "").lower().rpartition("/")[2])
         if self._config.in_stock_only and availability in OUT_OF_STOCK:
             errors.pass_over("out of stock")
             return None
         key = _numbered(key, number)
-        sale = said("sale_price", "")
-        on_sale = sale != "" and not is_zero(sale) and self._is_now(said("sale_price_effective_date", ""))
-        regular = said("price", "")
-        written = _first(row.get("sale_price" if on_sale else "price"))
-        named: str | None = said("currency") or self._config.currency or (currency_in(regular) if on_sale else None)
-        if isinstance(written, Mapping):
-            named = scalar_text(written.get("currency") or written.get("currencyCode")) or named
-            micros = scalar_text(written.get("amountMicros"))
-            written = float(micros) / 1e6 if micros.isdecimal() else written.get("value")
-        money = self._prices.read(key, written, named, errors, machine=self._is_machine)
+        regular, sale = self._written(row, "price"), self._written(row, "sale_price")
+        named = said("currency") or self._config.currency
+        is_sale = sale.text != "" and not is_zero(sale.text) and self._is_now(said("sale_price_effective_date", ""))
+        money = Money()
+        if is_sale:
+            currency = sale.currency or named or regular.currency or currency_in(regular.text)
+            money = self._prices.read(key, sale.value, currency, errors, machine=self._is_machine)
+        is_sale = money.amount is not None
+        if not is_sale:
+            money = self._prices.read(key, regular.value, regular.currency or named, errors, machine=self._is_machine)
         extra = {name: plain_text(said(name), 200) for name in EXTRA} | money.extra
-        if on_sale and money.amount is not None:
-            extra["regular_price"] = regular
+        if row.get("price_text") and money.amount is not None:
+            extra["price_text"] = str(row["price_text"])
+        if is_sale and regular.text:
+            extra["regular_price"] = regular.text
         return make_item(
             self.name,
             key,
@@ -234,21 +248,30 @@ class FeedSource:
             extra=extra,
         )
 
+    def _written(self, row: Mapping[str, Any], name: str) -> _Written:
+        value = _first(row.get(name))
+        if not isinstance(value, Mapping):
+            return _Written(value, scalar_text(value), None)
+        currency = scalar_text(value.get("currency") or value.get("currencyCode")) or None
+        micros = scalar_text(value.get("amountMicros"))
+        value = float(micros) / 1e6 if micros.isdecimal() else value.get("value", value.get("amount"))
+        return _Written(value, f"{scalar_text(value)} {currency or ''}".strip(), currency)
+
     def _is_now(self, period: str) -> bool:
-        """Whether a `2026-05-01T00:00+0100/2026-05-08T00:00+0100` is under way. One that cannot be read counts."""
+        """Whether a `2026-05-01T00:00+0100/2026-05-08T00:00+0100` is under way. A side that cannot be read is open."""
         start, _, end = period.partition("/")
-        try:
-            begins, ends = (_moment(text.strip()) for text in (start, end))
-        except (ValueError, OverflowError):
-            return True
-        return begins <= self._context.now() <= ends
+        now, begins, ends = self._context.now(), _moment(start.strip()), _moment(end.strip())
+        return (begins is None or begins <= now) and (ends is None or now <= ends)
 
 
-def _moment(text: str) -> datetime:
-    """Of ISO 8601, in local time where it names no zone. Only then is it converted: 9999-12-31T23:59-08:00, which
-    stands for ever, has no UTC."""
-    moment = datetime.fromisoformat(text)
-    return moment if moment.tzinfo else moment.astimezone()
+def _moment(text: str) -> datetime | None:
+    """Of ISO 8601, in local time where it names no zone; None of anything else. Only then is it converted:
+    9999-12-31T23:59-08:00, which stands for ever, has no UTC."""
+    try:
+        moment = datetime.fromisoformat(text)
+        return moment if moment.tzinfo else moment.astimezone()
+    except (ValueError, OverflowError):
+        return None
 
 
 def _sniffed(start: str, url: str) -> Format:
@@ -299,7 +322,7 @@ def _numbered(key: str, number: int) -> str:
 
 
 def _many(value: Any) -> list[str]:
-    """Repeated attributes; in tables, additional pictures are separated by commas."""
-    if isinstance(value, list):
-        return [text for part in value if (text := _one(part))]
-    return [part.strip() for part in re.split(r",(?=\s*(?:https?:|/))", _one(value)) if part.strip()]
+    """Repeated attributes; in tables, additional pictures are separated by commas, or by other signs before the next
+    `http`. What stands for none is none."""
+    parts = [_one(part) for part in value] if isinstance(value, list) else _SEVERAL.split(_one(value))
+    return [part.strip() for part in parts if part.strip() and not is_no_url(part)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urljoin, urlsplit
@@ -9,6 +10,8 @@ from urllib.parse import urljoin, urlsplit
 from visor.errors import DropItem
 from visor.schema.items import Item, item_id
 from visor.sources.contract import RowErrors
+
+_NO_URL = re.compile(r"https?:/*|[#-]*|n/?a|null|none|nil|undefined|nan|false|no_selection", re.IGNORECASE)
 
 
 def make_item(
@@ -46,10 +49,10 @@ def resolve_url(value: Any, base_url: str, what: str) -> str:
     Args:
         base_url: Its query is no part of the base: it may hold a key.
     """
-    if not isinstance(value, str) or not value.strip():
+    if not isinstance(value, str) or is_no_url(value):
         raise DropItem(f"it has no address of a {what}" + (f" but {str(value)!r:.80}" if value else ""))
     try:
-        url = urljoin(base_url.partition("?")[0], value.strip().replace("\\", "/"))
+        url = urljoin(base_url.partition("?")[0], unescaped(value).replace("\\", "/"))
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("not an http(s) address")
@@ -58,9 +61,19 @@ def resolve_url(value: Any, base_url: str, what: str) -> str:
     return url.replace(" ", "%20")
 
 
+def unescaped(url: str) -> str:
+    """A URL that was escaped for HTML once too often, as it was meant."""
+    return url.strip().replace("&amp;", "&")
+
+
+def is_no_url(text: str) -> bool:
+    """Whether a text where a URL belongs stands for none, as programs write that."""
+    return _NO_URL.fullmatch(text.strip()) is not None
+
+
 def page_url_of(key: str, value: Any, base_url: str, errors: RowErrors) -> str | None:
     """An absolute http(s) URL of a page. One that cannot be used is reported, and the item stays without it."""
-    if value in (None, ""):
+    if value is None or (isinstance(value, str) and is_no_url(value)):
         return None
     try:
         return resolve_url(value, base_url, "page")

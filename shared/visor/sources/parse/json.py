@@ -111,6 +111,23 @@ def _escape(match: re.Match[str]) -> str:
     return match[0] if escaped[0] in '"\\/bfnrt' or len(escaped) == 5 else escaped
 
 
+_REFUSALS = {
+    **dict.fromkeys(("success", "successful", "issuccess", "ok"), re.compile(r"false|0\Z")),
+    **dict.fromkeys(("status", "result", "state"), re.compile(r"error|fail")),
+    **dict.fromkeys(("status", "statuscode", "code", "httpcode"), re.compile(r"error|fail|[45]\d\d\Z")),
+    **dict.fromkeys(("timedout", "incompleteresults", "partial", "partialresults", "ispartial"), re.compile(r"true\Z")),
+}
+
+
+def refusal(answer: Any) -> str:
+    """What flags and codes of an answer say of a request that was not served, or not whole; empty if nothing."""
+    for name, value in answer.items() if isinstance(answer, Mapping) else ():
+        refused = _REFUSALS.get(re.sub(r"[\W_]", "", str(name)).lower())
+        if refused and isinstance(value, str | int) and refused.match(str(value).lower()):
+            return f"{name} = {json.dumps(value)}"
+    return ""
+
+
 def said_by(answer: Any, *, is_inner: bool = False) -> str:
     """What an answer says of itself in words: an API's own message about what is wrong. Empty if it says nothing."""
     if isinstance(answer, str):

@@ -70,22 +70,43 @@ _MACHINE = re.compile(r"(?:([A-Z]{3})\s?)?([+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:E[+-]?
 _AMBIGUOUS = re.compile(r"(?!0)\d{1,3}[.,]\d{3}\Z")
 _GROUPED = re.compile(r"\d*|\d{1,3}(\D)\d{3}(?:\1\d{3})*|\d{1,2}(?:([,٬])\d\d)(?:\2\d\d)*\2\d{3}")
 _NO_DECIMALS = re.compile(r"(?<=\d)\s?([.,])\s?[-–—−=]{1,2}(?!\s?\d)")
-_BETWEEN = "to|bis|à|a|до|tot|till?|and|und|et|y|e|en|och|og|и|or|oder|ou|o|of|eller|lub|или"
+_BETWEEN = (
+    "to|through|bis|à|a|hasta|até|до|tot|till?|do|až|ile|and|und|et|y|e|en|och|og|и|or|oder|ou|o|of|eller|lub|или"
+)
 _RANGE = re.compile(rf"\s*(?:{_MARK})?\s*(?:[-–—~〜～…]|\.{{3}}|\b(?i:{_BETWEEN})\b)\s*(?:{_MARK})?\s*\Z")
-_FROM = re.compile(r"\b(?:from|starting|ab|desde|dès|partir|a partire|da|od|vanaf|fra|från|alkaen|от)\b|起|から", re.I)
-_AT_MOST = re.compile(rf"\b(?:up to|at most|max\.?|bis(?: zu)?|jusqu'à|hasta|fino a|до)\s*(?:{_MARK})?\s*\Z", re.I)
+_FROM = re.compile(
+    r"\b(?:from|starting|as low as|at least|and up|or more|ab|mindestens|desde|dès|partir|a partire|da|de la|od|vanaf"
+    r"|fra|från|fr\.\s?o\.\s?m|alkaen|από|от|начиная)\b|-t[óő]l\b|起|から|부터|최저|[+~〜]\Z",
+    re.I,
+)
+_AT_MOST = re.compile(
+    r"\b(?:up to|at most|under|below|less than|not? more than|max(?:imal|imum|\.)?|unter|höchstens|bis(?: zu)?|jusqu'à"
+    rf"|moins de|hasta|menos de|até|fino a|meno di|až|do|до)\s*(?:{_MARK})?\s*\Z",
+    re.I,
+)
 _NOT_SO_MANY = re.compile(
-    r"p\b|\sp\b(?!\.\s?p)|\s?(?:[¢万萬億亿]|(?:c|ct|cts|cents?|centimes?|c[eé]ntimos?|cêntimos?|centavos?|pence|penny|öre|øre"
-    r"|groszy|paise|fils|коп|k|m|mio|mrd|bn|mil|mln|million|lakhs?|lac|crores?|cr|тыс|млн)\b)",
+    r"[pl]\b|\sp\b(?!\.\s?p)|\s?(?:[¢万萬億亿만억천]|(?:c|ct|cts|cents?|centimes?|c[eé]ntimos?|cêntimos?|centavos?|pence"
+    r"|penny|öre|øre|groszy|paise|fils|коп|k|m|t(?=€)|teur|tsd|mio|mrd|bn|mil|mln|thousand|hundred|million|lakhs?|lac|crores?"
+    r"|cr|тыс|млн|tys|tis|ezer|rb|ribu|jt|juta|nghìn|ngàn|triệu)\b)",
     re.I,
 )
 """After a number that counts cents or thousands."""
-_JOINED_BEFORE = re.compile(r"\d(?:[^\w/–—~-]|\s*[.,;/|&+]+\s*|[a-z]+|e[+-])\Z", re.I)
+_THOUSANDS_OF = re.compile(r"\b[kt](?:[€£$]|EUR\b)\s*\Z", re.I)
+_JOINED_BEFORE = re.compile(r"\d(?:[^\w/–—~-]|\s*[.,;/|&+]+\s*|[a-z]+|e[+-]|[万萬億亿만억천]\s*)\Z", re.I)
 _JOINED_AFTER = re.compile(r"[^\w/–—~-]\d|[a-z]+\d|e[+-]\d", re.I)
 _SPREAD = re.compile(r"\s*[.,]+\s*\d{1,2}(?!\d)")
 """After a number without decimals: they may be these."""
-_PIECES = re.compile(r"\s?(?:[x×](?!\w)|(?:for|für|pour|por)\b)", re.I)
+_PIECES = re.compile(rf"[\s-]?(?:[x×](?!\w)|(?:for|für|pour|por)\b)|\s*(?:{_MARK})\s*[x×]\s*\d", re.I)
 """After a number of instalments or pieces, which make the amount beside it another one than the price."""
+_PIECES_UNMARKED = re.compile(
+    rf"\s*(?:per|voor|para|za|för|of\s*(?:{_MARK}))\s*(?:{_MARK})?\s*\d"
+    r"|\s*(?:[^\W\d]+[\s-]+){0,2}(?:inst?all?ments?|payments|raten|rate|fois|mensualités|cuotas|pagos|parcelas|prestações"
+    r"|vezes|termijnen|raty?|splátek|taksit|платеж\w*|взнос\w*)\b|\s*mois\s*[x×]",
+    re.I,
+)
+"""The same, where the number has no currency."""
+_DASH_FOR_ZERO = re.compile(r"(?<![\w.,])(?:[–—](?=[.,])|-(?=,))(?=.\d\d(?!\d))")
+"""`–.95` and `-,95 €` are 95 cents."""
 TEXT_LENGTH_MAX = 200
 """Characters of a text that may be a price."""
 
@@ -198,6 +219,8 @@ def _money(value: Any, currency: str | None, machine: bool, minor_units: bool | 
     amount = money.amount or 0.0
     if minor_units is not False:
         places = MINOR_DIGITS.get(money.currency or "", 2) if minor_units is True else minor_units
+        if places and not amount.is_integer():
+            raise UnreadablePrice(f"price {value!r:.60} counts minor units, and is no whole number")
         amount /= 10**places
     if not 0 <= amount < 1e15:
         raise _no_amount(value)
@@ -254,7 +277,7 @@ def _parse_text(value: str, named: str | None, machine: bool, decimal: str | Non
         found = [_amount(number.digits, code, custom, decimal, is_bare=is_bare) for number in others]
     except ValueError as exc:
         raise UnreadablePrice(f"price {value!r:.60} {exc}") from None
-    is_other = any(_PIECES.match(number.after) for number in numbers) or any(map(_is_no_price, others))
+    is_other = any(map(_is_number_of_pieces, numbers)) or any(map(_is_no_price, others))
     if not found or is_other or _AT_MOST.search(others[0].before):
         raise _no_amount(value)
     if len(set(found)) > 1 and not (written and found == sorted(found)):
@@ -271,7 +294,7 @@ def _plain(text: str) -> str:
     text = "".join(digits).translate({0x60C: ",", 0x2E41: ","})
     text = re.sub("[\u061c\u200b-\u200f\u2066-\u2069\ufeff]", "", text).strip()
     # `99,-` and `1'299.–` have no cents; `99:-` is Swedish for the same, and 19€99 French for 19,99 €.
-    text = _NO_DECIMALS.sub(r"\g<1>00", re.sub(r"(?<=\d):[-–]", "", text))
+    text = _DASH_FOR_ZERO.sub("0", _NO_DECIMALS.sub(r"\g<1>00", re.sub(r"(?<=\d):[-–]", "", text)))
     return re.sub(r"(\d)([€£])(\d\d)(?![\d.,€£])", r"\1.\3 \2", text)
 
 
@@ -287,14 +310,19 @@ def _numbers(text: str) -> list[_Number]:
     return [n for n in found if not n.after.lstrip().startswith("%") and not n.before.endswith("%")]
 
 
+def _is_number_of_pieces(number: _Number) -> bool:
+    return bool(_PIECES.match(number.after) or (not number.marks and _PIECES_UNMARKED.match(number.after)))
+
+
 def _is_no_price(number: _Number) -> bool:
     before = re.sub(rf"\s*(?:{_MARK})?\s*\Z", "", number.before)
     is_negative = before[-1:] in ("-", "−", "–") and not re.sub(_MARKS, "", before[:-1]).strip()
-    beside = number.before[-1:] + number.after[:1]
+    beside = number.before[-1:] + number.after.lstrip(".,")[:1]
     is_raised = any(unicodedata.category(character) == "No" for character in beside)
     is_part = _JOINED_AFTER.match(number.after) or _JOINED_BEFORE.search(number.before)
     is_spread = number.digits.isdigit() and _SPREAD.match(number.after)
-    return bool(is_negative or is_raised or is_part or is_spread or _NOT_SO_MANY.match(number.after))
+    are_thousands = _NOT_SO_MANY.match(number.after) or _THOUSANDS_OF.search(number.before)
+    return bool(is_negative or is_raised or is_part or is_spread or are_thousands)
 
 
 def _are_several(marks: Iterable[str]) -> bool:

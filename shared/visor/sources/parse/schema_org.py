@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
+from visor.sources.parse.item import is_no_url, unescaped
 from visor.sources.parse.text import scalar_text
 
 PRODUCTS = ("Product", "ProductGroup", "ProductModel", "IndividualProduct", "SomeProducts", "Vehicle", "Car")
@@ -17,6 +20,11 @@ _ADDRESSES = ("contentUrl", "url", "thumbnailUrl", "@id")
 _NO_PRICES = frozenset({"", 0, "0", "0.0", "0.00"})
 """What is said of an offer that is none while another has a price."""
 _LIST_PRICE = re.compile(r"ListPrice|StrikethroughPrice|SRP|MSRP")
+_PART_OF_A_PRICE = re.compile(r"Installment|Down[Pp]ayment|Subscription|Fee\Z")
+_NOT_FOR_EVERYBODY = frozenset({"validForMemberTier", "eligibleQuantity"})
+_OUT_OF_STOCK = re.compile(r"OutOfStock|SoldOut|Discontinued")
+_NOT_READ = re.compile(r"data:|[^?#]*\.svgz?(?:[?#]|\Z)|.*(?:\{\{|%7B%7B|\{%|<%|\[\[)", re.I)
+"""Addresses of pictures that are not fetched: their data, drawings, and what a template was to fill in."""
 
 
 def things(document: Any, *types: str, outside: tuple[str, ...] = ()) -> Iterator[Mapping[str, Any]]:
@@ -121,7 +129,11 @@ def products(document: Any, types: tuple[str, ...] = PRODUCTS) -> Iterator[Mappi
         if id(thing) not in in_use:
             said = {key: value for key, value in thing.items() if value not in ("", None, [])}
             named = {"inProductGroupWithID": _group_id(group)} if group else {}
-            yield {"@type": "Product", **{key: group[key] for key in _OF_A_GROUP if key in group}, **named, **said}
+            inherited = {key: group[key] for key in _OF_A_GROUP if key in group}
+            if _address(_offer(said).get("url")):
+                # The page of this variant.
+                inherited.pop("url", None)
+            yield {"@type": "Product", **inherited, **named, **said}
 
 
 def _group_id(group: Mapping[str, Any]) -> str:
@@ -166,7 +178,7 @@ def _file_name(url: str) -> str:
 def product_row(thing: Mapping[str, Any]) -> dict[str, Any]:
     """A Product or ImageObject with Google's attribute names; what it does not say is left out.
 
-    `price` is in machine notation, or a number, without its `currency`.
+    `price` is in machine notation, or a number, without its `currency`; the lowest of several, as `price_text` tells.
     """
     offer = _offer(thing)
     price = next((amount for amount in (_value(offer.get("price")), _value(offer.get("lowPrice"))) if amount != ""), "")
@@ -182,6 +194,7 @@ def product_row(thing: Mapping[str, Any]) -> dict[str, Any]:
         "additional_image_link": pictures[1:],
         "price": price,
         "currency": _text(offer.get("priceCurrency")) if price != "" else "",
+        "price_text": _text(offer.get("price_text")),
         "availability": _text(offer.get("availability")).rpartition("/")[2],
         "condition": _text(offer.get("itemCondition")).rpartition("/")[2],
         "brand": _text(thing.get("brand")),
@@ -198,26 +211,60 @@ def product_row(thing: Mapping[str, Any]) -> dict[str, Any]:
 def addresses(value: Any) -> list[str]:
     """Addresses of pictures: texts, ImageObjects, or lists of these."""
     found = [url for part in _list(value) for url in re.split(r",\s+(?=https?:|/)", _address(part))]
-    return list(dict.fromkeys(address for address in found if address and not address.startswith("data:")))
+    return list(dict.fromkeys(url for url in found if not is_no_url(url) and not _NOT_READ.match(url)))
 
 
 def _offer(thing: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What the first offer that has a price says, in itself, in its specifications or in its own offers."""
+    """What the best of the offers with a price says, and `price_text` where they have several: of those in the currency
+    and condition of the first, the cheapest that is in stock."""
     offers = [offer for offer in _list(thing.get("offers")) if isinstance(offer, Mapping)]
-    for offer in offers:
-        inner = [part for name in ("priceSpecification", "offers") for part in _list(offer.get(name))]
-        inner = [part for part in inner if isinstance(part, Mapping)]
-        currency = next((part["priceCurrency"] for part in inner if "priceCurrency" in part), None)
-        for part in (offer, *sorted(inner, key=_is_other_price)):
-            if any(_value(part.get(name)) not in _NO_PRICES for name in ("price", "lowPrice")):
-                return {"priceCurrency": currency, **offer, **part}
-    return offers[0] if offers else {}
+    priced = [found for offer in offers for found in _priced(offer)]
+    priced = [one for one in priced if not _is_other_offer(one)] or priced[:1]
+    if not priced or _amounts(priced[0]) == []:
+        first = next(iter(priced or offers), {})
+        texts = [text for name in ("lowPrice", "highPrice") if (text := _text(first.get(name)))]
+        return {**first, "price_text": "–".join(texts) if len(set(texts)) > 1 else ""}
+    same = ("priceCurrency", "itemCondition")
+    alike = [one for one in priced if all(_text(one.get(name)) == _text(priced[0].get(name)) for name in same)]
+    alike = [one for one in alike if _amounts(one)]
+    best = min(alike, key=lambda one: (bool(_OUT_OF_STOCK.search(_text(one.get("availability")))), _amounts(one)[0]))
+    lowest, highest = _amounts(best)[0], max(_amounts(one)[-1] for one in alike)
+    text = f"{lowest:.12g}–{highest:.12g} {_text(best.get('priceCurrency'))}".strip()
+    return {**best, "price_text": text if lowest < highest else ""}
+
+
+def _priced(offer: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What an offer says with a price: it itself or the first of its specifications, else each of its own offers."""
+    specifications = [part for part in _list(offer.get("priceSpecification")) if isinstance(part, Mapping)]
+    inner = [part for part in _list(offer.get("offers")) if isinstance(part, Mapping)]
+    currencies = [part["priceCurrency"] for part in (*specifications, *inner) if part.get("priceCurrency")]
+    named = {"priceCurrency": currencies[0]} if currencies else {}
+    for part in (offer, *sorted(specifications, key=_is_other_price)):
+        if any(_value(part.get(name)) not in _NO_PRICES for name in ("price", "lowPrice")):
+            return [{**named, **offer, **part}]
+    return [{**named, **offer, **one} for part in inner for one in _priced(part)]
+
+
+def _amounts(offer: Mapping[str, Any]) -> list[float]:
+    """The lowest and the highest amount that an offer names as a number; empty if it names none so."""
+    found = []
+    for name in ("price", "lowPrice", "highPrice"):
+        with suppress(ValueError):
+            found += [float(_value(offer.get(name)))] if _value(offer.get(name)) not in _NO_PRICES else []
+    return sorted(amount for amount in found if math.isfinite(amount))
+
+
+def _is_other_offer(offer: Mapping[str, Any]) -> bool:
+    """Whether it is none of one piece to keep, for everybody."""
+    return "Lease" in _text(offer.get("businessFunction")) or not _NOT_FOR_EVERYBODY.isdisjoint(offer.keys())
 
 
 def _is_other_price(specification: Mapping[str, Any]) -> bool:
-    """Whether it is not what everybody pays for one now: a list price, one of a litre, one for members."""
+    """Whether it is not what everybody pays for one now: a list price, one of a litre, a part, one for members."""
     is_list_price = _LIST_PRICE.search(_text(specification.get("priceType")))
-    return bool(is_list_price) or not specification.keys().isdisjoint({"referenceQuantity", "validForMemberTier"})
+    is_part = _PART_OF_A_PRICE.search(_text(specification.get("priceComponentType")))
+    others = _NOT_FOR_EVERYBODY | {"referenceQuantity", "billingDuration", "billingIncrement"}
+    return bool(is_list_price or is_part) or not specification.keys().isdisjoint(others)
 
 
 def _list(value: Any) -> list[Any]:
@@ -239,7 +286,7 @@ def _address(value: Any, depth: int = 3) -> str:
         named = [(key, _address(value.get(key), depth - 1)) for key in _ADDRESSES]
         # An `@id` may be the address itself, or a name such as `#primaryimage`.
         return next((url for key, url in named if url and not (key == "@id" and "#" in url)), "")
-    return value.strip() if isinstance(value, str) else ""
+    return unescaped(value) if isinstance(value, str) else ""
 
 
 def _value(value: Any) -> Any:

@@ -162,8 +162,8 @@ class Pager:
         )
         if paging.style in ("cursor", "next"):
             return self._following_cursor(position, after, answer, fetched)
-        total = self.total(fetched, answer)
-        if paging.style == "none" or (total is not None and after.rows >= total):
+        # A total below what was read counts something else: pages, or the rows of one.
+        if paging.style == "none" or self.total(fetched, answer) == after.rows:
             return None
         if not rows and (position.pages == 0 or not self.is_doubtful(position)):
             return None
@@ -202,7 +202,14 @@ class Pager:
             found = _links(found).get("next")
         if found in (None, "", False):
             return None
-        cursor = urljoin(url, str(found)) if is_url else str(found)
+        try:
+            cursor = urljoin(url, str(found)) if is_url else str(found)
+        except ValueError as exc:
+            raise SourceError(
+                f"paging.next finds {str(found)!r:.200}, which is not a URL",
+                valid="The URL of the next page, or null",
+                remedy="Correct paging.next",
+            ) from exc
         if is_url and url.startswith("https:"):
             # Behind a proxy that ends TLS, a shop takes itself for one without.
             cursor = re.sub("^http://([^/?#]*?)(?::(?:80|443))?(?=[/?#]|$)", r"https://\1", cursor)

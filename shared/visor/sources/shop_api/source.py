@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, NamedTuple
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
@@ -15,7 +16,7 @@ from visor.http.retry import RetryPolicy
 from visor.schema.items import Item
 from visor.sources.client import RetryingClient
 from visor.sources.contract import Page, Place, RowErrors, SourceConfig, SourceContext, page_of
-from visor.sources.parse.json import said_by
+from visor.sources.parse.json import refusal, said_by
 from visor.sources.parse.mapping import Defaults, Expressions, Fields, RowMapping
 from visor.sources.parse.price import DecimalSign
 from visor.sources.shop_api.paging import Pager, Paging, Position, add_query, fill
@@ -66,6 +67,9 @@ FAILING_MAX = 3
 """Pages in a row that fail for themselves; one more, and it is the API that fails."""
 
 
+CIRCLED = "a page behind a full one that is the first one again: nothing counts as missing"
+
+
 class ShopCollection(NamedTuple):
     id: str
     name: str
@@ -86,8 +90,16 @@ class ShopApiSource:
                 f"{where}.url has a {{collection}}, and {where}.collections does not say which there are",
                 remedy=f'Add collections = ["…"], or [{where}.collections] with the url that lists them',
             )
+        listing = config.collections if isinstance(config.collections, Listing) else None
+        for key, url in (("url", config.url), ("collections.url", listing.url if listing else "")):
+            try:
+                urlsplit(url)
+            except ValueError as exc:
+                raise SettingsError(f"{where}.{key} = {url!r} is not a URL", valid="http://… or https://…") from exc
         self.name = name
         self._config = config
+        self._first = b""
+        """Signature of a collection's first page, if this run read it."""
         self._held: list[Page] = []
         """Pages that could not be read since the last one that could: of the same collection, or of several."""
         self._client = RetryingClient(
@@ -105,7 +117,6 @@ class ShopApiSource:
         paging = {"next": config.paging.next, "total": config.paging.total}
         self._page = Expressions({"items": config.items, "variants": config.variants, **paging}, where)
         self._pager = Pager(config.paging, self._page, context.secrets)
-        listing = config.collections if isinstance(config.collections, Listing) else None
         self._listing = Expressions(
             {"items": listing.items, "id": listing.id, "name": listing.name} if listing else {},
             f"{where}.collections",
@@ -113,7 +124,7 @@ class ShopApiSource:
 
     def read(self, checkpoint: Mapping[str, Any] | None) -> Iterator[Page]:
         """See `visor.sources.contract` for the contract."""
-        self._held = []
+        self._held, self._first = [], b""
         collections = self._collections()
         resumed = self._pager.restore(checkpoint) if checkpoint else None
         at = str(checkpoint["collection"]) if checkpoint else ""
@@ -173,8 +184,13 @@ class ShopApiSource:
                     valid=f"At most pages_max = {self._config.pages_max}",
                     remedy="Raise pages_max, or correct [paging] if the API is read in circles",
                 )
+            what = f"it has {len(rows) or 'no'} rows, and the API says"
             if not rows and (said := said_by(answer)):
-                errors.add(place, f"it has no rows, and the API says {said!r}")
+                errors.add(place, f"{what} {said!r}")
+            elif refused := refusal(answer):
+                errors.add(place, f"{what} {refused}")
+            elif isinstance(answer, dict) and answer.get("errors"):
+                errors.add(place, f"{what} {said_by(answer)!r}")
             if rows and position.pages and not position.before and not position.cursor:
                 errors.add(place, "the page before it was empty, and this one is not")
             total, read = self._pager.total(fetched, answer), position.rows + len(rows)
@@ -186,7 +202,8 @@ class ShopApiSource:
             if has_shifted:
                 errors.pass_over("rows moved from page to page while they were read: nothing counts as missing")
             checkpoint = self._checkpoint(collection, following, after)
-            yield self._page_of(rows, collection, fetched.url, errors, checkpoint=checkpoint, partial=has_shifted)
+            is_partial = has_shifted or CIRCLED in errors.passed_over
+            yield self._page_of(rows, collection, fetched.url, errors, checkpoint=checkpoint, partial=is_partial)
             if following is None:
                 return
             position = following
@@ -215,8 +232,10 @@ class ShopApiSource:
         """
         status = exc.status if isinstance(exc, FetchFailed) else None
         if position.pages and status in PAST_THE_END:
-            # Behind a full page, 400 may also be a limit of the API, behind which there are more rows.
-            if status not in GONE and self._pager.is_doubtful(position):
+            # Behind a full page, 400 may also be a limit of the API, behind which there are more rows; so may 404 of a
+            # page that the API itself named.
+            is_end = status == 204 or (status in GONE and position.cursor is None)
+            if not is_end and self._pager.is_doubtful(position):
                 errors.pass_over(f"pages after one that answers {status}: the API's end, or its limit")
             return None, True
         following = self._pager.skipped(position)
@@ -280,6 +299,10 @@ class ShopApiSource:
                     remedy=f'Correct [sources.{self.name}.paging], or set its style = "none" if there is only one page',
                 )
             errors.pass_over("a second page that is the first one again: taken for the only one")
+        elif repeated and signature == self._first and self._pager.is_doubtful(position):
+            errors.pass_over(CIRCLED)
+        if not position.pages:
+            self._first = signature
         signatures.add(signature)
         return repeated
 

@@ -34,6 +34,15 @@ class Had(msgspec.Struct, array_like=True):
     """How many products it described."""
 
 
+class Shown(msgspec.Struct, array_like=True):
+    """A product on a page that is not its own, such as a list."""
+
+    row: dict[str, Any]
+    """With Google's attribute names, and absolute addresses."""
+    by: str
+    """The canonical URL of that page."""
+
+
 class Frontier(msgspec.Struct, kw_only=True, omit_defaults=True, rename={"is_open": "open"}):
     """The state of one pass. Its size grows with the pages of the site, never with the links between them."""
 
@@ -43,6 +52,8 @@ class Frontier(msgspec.Struct, kw_only=True, omit_defaults=True, rename={"is_ope
     known: dict[str, Visit] = {}
     had: dict[str, Had] = {}
     """Pages on which items were found when they were last read, by their marks."""
+    led: dict[str, int] = {}
+    """How many links had pages on which others were found first, by their marks."""
     is_open: bool = True
     partial: bool = False
     visited: int = 0
@@ -55,6 +66,8 @@ class Frontier(msgspec.Struct, kw_only=True, omit_defaults=True, rename={"is_ope
     pictures: set[str] = set()
     listed: dict[str, list[Picture]] = {}
     """Pictures that sitemaps list for pages that wait."""
+    shown: dict[str, Shown] = {}
+    """Products that other pages show, by the pages of their own, as long as these wait."""
     doubted: list[tuple[str, int, list[str]]] = []
     """Pages, with their depth and pictures, whose canonical address was not visited yet."""
     barren: dict[str, int] = {}
@@ -108,6 +121,17 @@ class Frontier(msgspec.Struct, kw_only=True, omit_defaults=True, rename={"is_ope
         else:
             self.had.pop(_mark(name), None)
 
+    def led_on(self, name: str) -> int:
+        """How many links a page had when it was last read, if others were found on it."""
+        return self.led.get(_mark(name), 0)
+
+    def note_led(self, name: str, links: int) -> None:
+        """Remember how many links a page has on which others were found; 0: none were."""
+        if links:
+            self.led[_mark(name)] = links
+        else:
+            self.led.pop(_mark(name), None)
+
     def note(self, pattern: str, has_new: bool) -> None:
         """Count pages of one pattern in a row that had nothing new."""
         self.barren[pattern] = 0 if has_new else self.barren.get(pattern, 0) + 1
@@ -119,7 +143,10 @@ class Frontier(msgspec.Struct, kw_only=True, omit_defaults=True, rename={"is_ope
     def closed(self) -> dict[str, Any]:
         """What the next pass needs to know of this one."""
         had = {mark: had for mark, had in self.had.items() if self.partial or mark in self.seen}
-        closed = Frontier(began_at=self.began_at, full_at=self.full_at, known=self.known, had=had, is_open=False)
+        led = {mark: links for mark, links in self.led.items() if self.partial or mark in self.seen}
+        closed = Frontier(
+            began_at=self.began_at, full_at=self.full_at, known=self.known, had=had, led=led, is_open=False
+        )
         return closed.store()
 
     @classmethod

@@ -12,7 +12,7 @@ from visor.sources.contract import RowErrors
 from visor.sources.parse.item import make_item, resolve_url
 from visor.sources.parse.price import PriceReader
 from visor.sources.parse.text import TITLE_LENGTH_MAX, iso_date, plain_text
-from visor.sources.site.frontier import Frontier, Visit
+from visor.sources.site.frontier import Frontier, Shown, Visit
 from visor.sources.site.page import SitePage
 from visor.sources.site.pictures import Picture
 from visor.sources.site.urls import absolute, canonical, is_file, shown
@@ -35,6 +35,8 @@ class ReadPage(NamedTuple):
     shared: str | None
     """That of what it shows when it is shared."""
     listed: list[Picture]
+    shown: Mapping[str, Any] | None = None
+    """The product that another page shows as that of this one."""
 
 
 class _Row(NamedTuple):
@@ -106,6 +108,8 @@ class PageItems:
         page, keys = read.page, set[str]()
         for at, values in enumerate(page.described):
             own = self._page_of(values, page) if len(page.described) > 1 else None
+            if own and self._has_a_page_of_its_own(own, values, read, page_key, state):
+                continue
             key = canonical(own) if own else page_key if at == 0 else None
             key = key if key and key not in keys else f"{page_key}#{at}"
             picture = canonical(str(values["image_link"]), page.base_url)
@@ -119,7 +123,9 @@ class PageItems:
             state.see(f"shared {read.shared}")
         is_start = self._start in (page_key, canonical(read.url))
         is_own = page.shared and not is_start and not state.has_seen(f"shared {read.shared}")
-        shared = [page.shared] if page.shared and is_own else []
+        on_list = read.shown if read.shown and not page.described and not page.robots else {}
+        said = {name: value for name, value in on_list.items() if not name.endswith("image_link")}
+        shared = [{**page.shared, **said}] if page.shared and is_own else []
         plain = [[{"image_link": one.url, **one._asdict()} for one in some] for some in (read.listed, page.pictures)]
         # The only one of several pages may be that of the whole site, so it comes last.
         groups: list[Any] = [*plain, shared] if len(shares) == 1 and counted > 1 else [shared, *plain]
@@ -131,7 +137,35 @@ class PageItems:
                 picture = canonical(str(row["image_link"]), page.base_url)
                 if picture and (mark := state.see_picture(picture)):
                     found = True
-                    yield _Row(page_key if rows is shared else picture, row, [mark], True)
+                    keys.add(key := page_key if rows is shared else picture)
+                    yield _Row(key, row, [mark], True)
+        if on_list and page_key not in keys and (mark := state.see_picture(f"{page_key} {on_list['image_link']}")):
+            yield _Row(page_key, on_list, [mark], True)
+
+    def _has_a_page_of_its_own(
+        self, own: str, values: Mapping[str, Any], read: ReadPage, page_key: str, state: Frontier
+    ) -> bool:
+        """Whether a product of a list has a page that waits, or had items: that tells more, and shows it larger."""
+        name, by = canonical(own) or own, canonical(read.url) or read.url
+        if name in (page_key, by) or values.get("item_group_id") or not state.has_seen(name):
+            return False
+        if state.has_seen(f"visited {name}"):
+            return state.had_on(name) is not None
+        picture = absolute(str(values["image_link"]), read.page.base_url) or ""
+        state.shown.setdefault(name, Shown({**values, "image_link": picture, "link": own}, by))
+        return True
+
+    def left(self, state: Frontier, errors: RowErrors) -> Iterator[Item]:
+        """At the end of a pass: what lists show of pages that were not visited."""
+        for name, shown_by in state.shown.items():
+            own = str(shown_by.row["link"])
+            page = SitePage(url=own, base_url=own)
+            try:
+                yield self._item(_Row(name, shown_by.row, [], True), page, shown(own), errors)
+            except DropItem as exc:
+                errors.add(name, exc.reason)
+            if shown_by.by in state.known:
+                state.known[shown_by.by].keys.append(name)
 
     def _page_of(self, values: Mapping[str, Any], page: SitePage) -> str | None:
         link = absolute(str(values["link"]), page.base_url) if values.get("link") else None
@@ -140,6 +174,7 @@ class PageItems:
     def _item(self, row: _Row, page: SitePage, page_url: str, errors: RowErrors) -> Item:
         said = row.values
         money = self._prices.read(row.key, said.get("price"), said.get("currency"), errors, machine=True)
+        price_text = {"price_text": str(said.get("price_text") or "")} if money.amount is not None else {}
         return make_item(
             self._name,
             row.key,
@@ -155,5 +190,5 @@ class PageItems:
             licence=plain_text(said.get("licence"), 200) or self._licence,
             author=plain_text(said.get("author"), 200) or None,
             group=said.get("item_group_id") or None,
-            extra={name: plain_text(said.get(name), 200) for name in EXTRA} | money.extra,
+            extra={name: plain_text(said.get(name), 200) for name in EXTRA} | price_text | money.extra,
         )

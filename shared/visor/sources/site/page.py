@@ -18,11 +18,12 @@ from lxml.etree import LxmlError, ParserError
 from w3lib.encoding import html_to_unicode
 
 from visor.http.fetch import Fetched
-from visor.sources.parse.encoding import is_utf_8
+from visor.sources.parse.encoding import decoded, is_utf_8
 from visor.sources.parse.json import parse_json
 from visor.sources.parse.price import is_zero
-from visor.sources.parse.schema_org import graph, product_row, product_rows, things
+from visor.sources.parse.schema_org import addresses, graph, product_row, product_rows, things
 from visor.sources.parse.text import iso_date, plain_text
+from visor.sources.site.doubt import stands_in, visible_text
 from visor.sources.site.pictures import PICTURES_MAX, Picture, chosen, pictures
 from visor.sources.site.urls import absolute
 
@@ -62,20 +63,22 @@ class SitePage:
     """Its JSON-LD is no JSON, so that some of it may be missing."""
     is_scripted: bool = False
     """It has scripts, which may make of it what it does not show without them."""
+    text: str = ""
+    """What a reader sees of it."""
+    instead: str = ""
+    """What it says or has as pages do that stand in the place of another one."""
     robots: frozenset[str] = frozenset()
     """What it and its response's header ask of robots: `noindex`, `nofollow`, `noimageindex`."""
 
 
 def read_page(fetched: Fetched, *, now: str = "") -> SitePage:
-    """The page that was fetched. Broken HTML and wrong encodings are read as a browser would; never raises.
+    """The page that was fetched. Broken HTML is read as a browser would; never raises. A page that is UTF-8 is read as
+    that, whatever is said of it, and of one that is not, what does not fit is Windows-1252.
 
     Args:
         now: Time in ISO 8601, for pages that ask to be forgotten from some day on.
     """
-    header = (fetched.media_type or "text/html") + (f"; charset={fetched.charset}" if fetched.charset else "")
-    encoding, text = html_to_unicode(
-        header, fetched.body, auto_detect_fun=lambda b: "utf-8" if is_utf_8(b) else "cp1252"
-    )
+    encoding, text = _decoded(fetched)
     robots = asked_of_robots(fetched.robots, now)
     try:
         document = lxml.html.document_fromstring(
@@ -90,21 +93,38 @@ def read_page(fetched: Fetched, *, now: str = "") -> SitePage:
     structured = graph(found)
     named = document.xpath("string(//link[translate(@rel,'CANOIL','canoil')='canonical']/@href)").strip()
     left_out: Counter[str] = Counter()
+    text = visible_text(document)
     is_hidden = not robots.isdisjoint({"noindex", "noimageindex"})
+    described, shared = tuple(_described(structured)), _shared(document)
+    if shared and not described and len(alone := product_rows(structured)) == 1:
+        # A product without a picture of its own is what the page is shared for.
+        shared = {**shared, **alone[0]}
     return SitePage(
         url=(absolute(named, base_url) if named else None) or fetched.url,
         base_url=base_url,
         title=plain_text(document.xpath("string(//h1)") or document.xpath("string(//title)"), 300),
-        described=() if is_hidden else tuple(_described(structured)),
-        shared=None if is_hidden else _shared(document),
+        described=() if is_hidden else described,
+        shared=None if is_hidden else shared,
         pictures=() if is_hidden else tuple(pictures(document, base_url, left_out)),
         left_out=left_out,
         links=() if "nofollow" in robots else tuple(_links(document, base_url, encoding)),
         breadcrumb=_breadcrumb(structured),
         is_broken=is_broken,
         is_scripted=any("json" not in (script.get("type") or "") for script in document.iter("script")),
+        text=text,
+        instead=stands_in(document, text),
         robots=robots,
     )
+
+
+def _decoded(fetched: Fetched) -> tuple[str, str]:
+    """The encoding of a page, and its text."""
+    body = fetched.body
+    if not body.isascii() and is_utf_8(body):
+        return "utf-8", body.decode("utf-8", "replace").removeprefix("\ufeff")
+    header = (fetched.media_type or "text/html") + (f"; charset={fetched.charset}" if fetched.charset else "")
+    encoding, text = html_to_unicode(header, body, auto_detect_fun=lambda _: "cp1252")
+    return encoding, decoded(body) if encoding == "utf-8" else text
 
 
 def asked_of_robots(values: Iterable[str], now: str = "") -> frozenset[str]:
@@ -139,12 +159,31 @@ def _structured(document: Any, url: str) -> tuple[list[Any], bool]:
         if "ld+json" in (script.get("type") or "").lower():
             values, is_mended = _json_ld(script.text_content())
             found, is_broken = found + values, is_broken or is_mended
+    _as_microdata(document)
     for image in document.xpath("//img[@itemprop]"):
         best = chosen(image, url)
         image.set("src", best.url if best else "")
     with suppress(Exception):
         found += [_as_json_ld(item) for item in MicrodataExtractor(nested=True).extract_items(document, url)]
     return found, is_broken
+
+
+def _as_microdata(document: Any) -> None:
+    """Write Schema.org's vocabulary in RDFa Lite as microdata, in place."""
+    for element in document.xpath("//*[@typeof and not(@itemscope)]"):
+        vocabulary = next(iter(element.xpath("ancestor-or-self::*[@vocab][1]/@vocab")), "")
+        types = _of_schema_org(element.get("typeof"), "schema.org" in vocabulary)
+        if types:
+            element.set("itemscope", "")
+            element.set("itemtype", " ".join(f"https://schema.org/{name}" for name in types))
+    for element in document.xpath("//*[@property and not(@itemprop) and ancestor-or-self::*[@typeof and @itemscope]]"):
+        element.set("itemprop", " ".join(_of_schema_org(element.get("property"), True)))
+
+
+def _of_schema_org(names: str, is_plain: bool) -> list[str]:
+    """The names with Schema.org's prefix, and those without a prefix if these are its own, too."""
+    form = r"(?:schema:)?(\w+)\Z" if is_plain else r"schema:(\w+)\Z"
+    return [match[1] for name in names.split() if (match := re.match(form, name))]
 
 
 def _json_ld(text: str) -> tuple[list[Any], bool]:
@@ -207,13 +246,15 @@ def _shared(document: Any) -> Mapping[str, Any] | None:
     def first(*names: str) -> str:
         return next((meta[name] for name in names if name in meta), "")
 
+    pictures = ("og:image:secure_url", "og:image", "og:image:url", "twitter:image", "twitter:image:src")
+    named = document.xpath("//link[@rel='image_src']/@href | //meta[@itemprop='image']/@content")
+
     is_on_sale = not any(name.startswith("product:sale_price_dates") for name in meta)
     sale = first("product:sale_price:amount") if is_on_sale else ""
     amount = ("" if is_zero(sale) else sale) or first("product:price:amount", "og:price:amount", "product:price")
     currency = first("product:price:currency", "og:price:currency")
     row = {
-        "image_link": first("og:image:secure_url", "og:image", "og:image:url", "twitter:image", "twitter:image:src")
-        or document.xpath("string(//link[@rel='image_src']/@href | //meta[@itemprop='image']/@content)").strip(),
+        "image_link": next(iter(addresses([*map(first, pictures), *named])), ""),
         "title": first("og:title"),
         "description": first("og:description"),
         "price": amount,

@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 import lxml.etree
 
@@ -20,6 +21,10 @@ from visor.sources.site.urls import absolute, same_site
 
 SITEMAPS_MAX = 500
 _NO_SITEMAP = "this is no sitemap"
+_VALID = "XML, RSS, Atom, or a line for each address"
+_SITEMAP = re.compile(r"\.xml(?:\.gz)?\Z", re.IGNORECASE)
+"""Many write an index of sitemaps as if these were pages."""
+_PREFIXED = re.compile(r"(</?)([\w-]+):(?=[\w-])")
 _ROOT = re.compile(r"<(?:[\w-]+:)?(urlset|sitemapindex|rss|feed|RDF)\b")
 
 
@@ -66,7 +71,7 @@ def locations(
             found = absolute(loc, url) if loc else None
             if found is None:
                 continue
-            if is_sitemap:
+            if is_sitemap or _SITEMAP.search(urlsplit(found).path):
                 todo += [(found, True)] if same_site(found, host) or same_site(found, url.split("/")[2]) else []
             elif same_site(found, host):
                 pictures = (image._replace(url=absolute(image.url, url) or "") for image in images)
@@ -78,8 +83,10 @@ def locations(
 def _entries(text: str) -> Iterator[tuple[bool, str, str, list[Picture]]]:
     """Whether it is a sitemap, its address, its date and its pictures, of each entry; raises `SourceError`."""
     if not text.lstrip().startswith("<") and not _ROOT.search(text):
-        lines = [line.strip() for line in text.splitlines()]
-        yield from ((False, line, "", []) for line in lines if re.match(r"https?://\S+\Z", line))
+        lines = [line for line in map(str.strip, text.splitlines()) if re.match(r"https?://\S+\Z", line)]
+        if not lines:
+            raise SourceError(_NO_SITEMAP, valid=_VALID)
+        yield from ((False, line, "", []) for line in lines)
         return
     root = _document(text)
     for entry in root.iter("{*}sitemap", "{*}url", "{*}item", "{*}entry"):
@@ -110,11 +117,15 @@ def _document(text: str) -> lxml.etree._Element:
     """The sitemap in a text, which a program's warning may precede and mistakes may break."""
     root = _ROOT.search(text)
     if root is None:
-        raise SourceError(_NO_SITEMAP, valid="XML, RSS, Atom, or a line for each address")
+        raise SourceError(_NO_SITEMAP, valid=_VALID)
     # No entities, no other documents; what is still broken is read as far as possible.
     parser = lxml.etree.XMLParser(recover=True, resolve_entities=False, no_network=True, huge_tree=False)
+    text = repaired(text[root.start() :])
+    # A prefix that is not declared is none: `<image:image>`.
+    declared = set(re.findall(r"xmlns:([\w-]+)\s*=", text))
+    text = _PREFIXED.sub(lambda match: match[0] if match[2] in declared else match[1], text)
     try:
-        found = lxml.etree.fromstring(repaired(text[root.start() :]).encode(), parser)
+        found = lxml.etree.fromstring(text.encode(), parser)
     except lxml.etree.LxmlError as exc:
         raise SourceError(f"this is broken XML: {exc}") from exc
     if found is None:

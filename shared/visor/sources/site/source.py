@@ -17,11 +17,13 @@ from visor.errors import FetchFailed, QuotaReached, SettingsError, SourceUnavail
 from visor.http.fetch import Fetched
 from visor.http.retry import RetryPolicy
 from visor.imaging.sniff import what_instead
+from visor.schema.items import Item
 from visor.schema.words import counted
 from visor.sources.client import RetryingClient
 from visor.sources.contract import Page, Place, RowErrors, SourceConfig, SourceContext
 from visor.sources.parse.encoding import decoded
 from visor.sources.parse.price import DecimalSign, PriceReader
+from visor.sources.site.doubt import says_gone, says_not_now
 from visor.sources.site.frontier import Frontier, Had, Visit, mark_of_target
 from visor.sources.site.items import SHARED_MIN, PageItems, ReadPage
 from visor.sources.site.page import SitePage, read_page
@@ -133,7 +135,16 @@ class SiteSource:
         over = {f"pages beyond pages_max = {self._config.pages_max}": len(state.waiting)} if state.waiting else {}
         passed_over = {**yielded.passed_over, **over}
         partial = state.partial or bool(over)
-        yield msgspec.structs.replace(yielded, passed_over=passed_over, partial=partial, next_pass=state.closed())
+        errors = RowErrors()
+        left = errors.page(self._items.left(state, errors))
+        yield msgspec.structs.replace(
+            yielded,
+            items=yielded.items + left.items,
+            failed=yielded.failed + left.failed,
+            passed_over=passed_over,
+            partial=partial,
+            next_pass=state.closed(),
+        )
 
     def _robots(self) -> Protego:
         """The site's robots.txt (RFC 9309). A missing one allows everything; an unavailable one ends the run."""
@@ -145,7 +156,7 @@ class SiteSource:
 
     def _begin(self, robots: Protego, before: Frontier | None, errors: RowErrors) -> Frontier:
         """A new pass: the start page and what the sitemaps list."""
-        now, had = self._context.now(), before.had if before else {}
+        now, had, led = self._context.now(), before.had if before else {}, before.led if before else {}
         last_full = datetime.fromisoformat(before.full_at) if before and before.full_at else None
         if last_full is None or now - last_full >= timedelta(days=self._config.full_every_days):
             before = None
@@ -155,6 +166,7 @@ class SiteSource:
             full_at=before.full_at if before else began_at,
             known=before.known if before else {},
             had=had,
+            led=led,
         )
         state.add(self._start, 0)
         named = self._config.sitemaps if self._config.sitemaps is not None else tuple(robots.sitemaps)
@@ -208,6 +220,8 @@ class SiteSource:
                 self._stop = exc
                 break
             except (FetchFailed, SourceUnavailable) as exc:
+                state.see(f"visited {name}")
+                state.shown.pop(name, None)
                 status = exc.status if isinstance(exc, FetchFailed) else None
                 is_start = name == canonical(self._start)
                 if is_start and not state.waiting:
@@ -221,7 +235,7 @@ class SiteSource:
                     state.dead = 0
                     continue
                 errors.add(Place(url), exc.found)
-                self._follow(known.children if known else (), depth, state, errors)
+                self._follow(known.children if known else (), url, depth, state, errors)
                 state.dead = state.dead + 1 if isinstance(exc, SourceUnavailable) else 0
                 if state.dead >= DEAD_AFTER and isinstance(exc, SourceUnavailable):
                     # The next run goes on behind these pages, so that they cannot stop each run.
@@ -230,9 +244,14 @@ class SiteSource:
                 continue
             state.dead = 0
             if fetched.not_modified and known is not None:
+                state.see(f"visited {name}")
+                state.shown.pop(name, None)
                 unchanged += known.keys
                 state.pictures.update(dict.fromkeys(known.pictures))
-                self._follow(known.children, depth, state, errors)
+                self._follow(known.children, url, depth, state, errors)
+            elif not robots.can_fetch(fetched.url, ROBOT):
+                # Where it led; that it was asked for is the redirect's doing.
+                errors.pass_over("pages that robots.txt disallows")
             elif page is None:
                 errors.pass_over(f"documents that are no HTML ({fetched.media_type})")
             else:
@@ -242,10 +261,17 @@ class SiteSource:
                     state.known[name] = one.visit
         # Only together they show which picture is that of the whole site.
         shares: Counter[str | None] = Counter(one.shared for _, one in read if one.shared)
-        items = [item for _, one in read for item in self._items.of(one, shares, state, errors)]
+        items: list[Item] = []
         for name, one in read:
+            on_list = state.shown.get(name)
+            one = one._replace(shown=on_list.row if on_list else None)
+            items += self._items.of(one, shares, state, errors)
+            if one.visit.keys or not one.page.robots.isdisjoint({"noindex", "noimageindex"}):
+                state.shown.pop(name, None)
             had = Had(mark_of_target(one.url), len(one.page.described))
             state.note_had(name, had if one.visit.keys else None)
+            state.note_led(name, len(one.page.links) if one.visit.children else 0)
+            state.see(f"visited {name}")
         return errors.page(items, gone=tuple(gone), unchanged=tuple(unchanged))
 
     def _get(self, url: str, known: Visit | None, delay_s: float) -> Fetched:
@@ -280,18 +306,29 @@ class SiteSource:
         if instead:
             return None
         page = read_page(fetched, now=self._context.now().isoformat())
-        if had is None or page.robots:
-            return page
         target, products = mark_of_target(fetched.url), len(page.described)
+        is_bare = not (products or page.shared or page.pictures)
+        is_first = products or state.see(
+            f"shows {page.text} {[picture.url for picture in page.pictures]} {page.shared}"
+        )
+        led = state.led_on(canonical(url) or url)
+        if is_bare and page.instead and 2 * len(page.links) < led:
+            raise FetchFailed(f"{url} led to other pages, and now {page.instead}")
+        if had is None or (page.robots and not says_not_now(page.title)):
+            return page
         is_one = len({row.get("item_group_id") or at for at, row in enumerate(page.described)}) == 1
         if target != had.target and (not is_one or target == mark_of_target(self._start)):
-            self._follow([fetched.url], depth, state, errors)
+            self._follow([fetched.url], url, depth, state, errors)
             raise FetchFailed(f"{url} had items, and leads to another page now: {shown(fetched.url)}")
         if page.is_broken and products < had.products:
             raise FetchFailed(f"{url} had {counted(had.products, 'product')}, and its JSON-LD is cut off or broken now")
-        is_bare = not (page.links or products or page.shared or page.pictures)
-        if is_bare and page.is_scripted and canonical(url) not in state.listed:
-            raise FetchFailed(f"{url} had items, and has only scripts now, as pages that doubt their reader")
+        instead = says_not_now(page.title) if had.products and not products else ""
+        if is_bare and canonical(url) not in state.listed:
+            instead = "has only scripts" if page.is_scripted and not page.links else page.instead
+        if not instead and not is_first and (is_bare or had.products) and not says_gone(page.text):
+            instead = "shows what another page shows"
+        if instead:
+            raise FetchFailed(f"{url} had items, and now {instead}: it may stand in the place of the page")
         return page
 
     def _read(
@@ -300,7 +337,7 @@ class SiteSource:
         """A page that was fetched; its links go to the frontier."""
         visit = Visit(etag=fetched.etag, modified=fetched.modified)
         shape, waiting = pattern(url), len(state.waiting)
-        visit.children = self._follow(page.links, depth, state, errors)
+        visit.children = self._follow(page.links, url, depth, state, errors)
         for reason, count in page.left_out.items():
             errors.pass_over(reason, count)
         for directive in sorted(page.robots):
@@ -319,8 +356,8 @@ class SiteSource:
             state.note(shape, leads_on or is_named or not all(map(state.has_seen_picture, pictures)))
         return ReadPage(page, fetched.url, visit, depth, pictures, shared, listed)
 
-    def _follow(self, links: Iterable[str], depth: int, state: Frontier, errors: RowErrors) -> list[str]:
-        """Queue the linked pages; returns those that are new."""
+    def _follow(self, links: Iterable[str], of: str, depth: int, state: Frontier, errors: RowErrors) -> list[str]:
+        """Queue the pages to which one links; returns those that are new."""
         new: list[str] = []
         for url in links if self._config.follow else ():
             if self._is_passed_over(url, state, errors):
@@ -329,6 +366,8 @@ class SiteSource:
                 new += [url] if state.add(url, depth + 1) else []
             elif not state.has_seen(canonical(url) or url) and state.see(f"too deep {canonical(url)}"):
                 errors.pass_over(f"pages more than depth = {self._config.depth} links away")
+                # What a list leads to may only have moved down. More of the same leads to nothing, as in a calendar.
+                state.partial |= pattern(url).partition("?")[0] != pattern(of).partition("?")[0]
         return new
 
     def _is_passed_over(self, url: str, state: Frontier, errors: RowErrors) -> bool:
