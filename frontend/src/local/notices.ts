@@ -20,7 +20,7 @@ export function noticesOf(
   return [
     ...(isLost ? ["Similar pictures are indexed, but what is known of their items is lost."] : []),
     ...(after && after.generation !== id
-      ? ["The index was merged since the page before: a match at the seam may be missing or come twice."]
+      ? ["The index was merged since the previous page: a match between the two may be missing or appear twice."]
       : []),
     ...partly.map(
       ({ name, items }) =>

@@ -257,7 +257,7 @@ export class QueryReader {
     try {
       bytes = fromBase64(text);
     } catch {
-      throw new Refusal("vector is no base64", "Base64 of little-endian float16");
+      throw new Refusal("vector is not base64", "Base64 of little-endian float16");
     }
     if (bytes.length !== 2 * dimension && bytes.length !== 2 * dimension + size) {
       throw new Refusal(

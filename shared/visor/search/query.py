@@ -346,7 +346,7 @@ class QueryReader:
             return base64.b64decode((request.image or "").partition("base64,")[2] or request.image or "", validate=True)
         except ValueError as exc:
             raise BadRequest(
-                f"image is no base64: {exc}", valid="The picture's bytes in base64", remedy="Encode them"
+                f"image is not base64: {exc}", valid="The picture's bytes in base64", remedy="Encode them"
             ) from exc
 
 

@@ -239,7 +239,7 @@ def test_what_is_no_filter_is_refused(texts: tuple[str, ...]) -> None:
 def test_an_attribute_that_is_not_declared_is_named(run: Run, folder: Path) -> None:
     failed = run("search", folder / "warm" / "red.png", "--filter", "colour=red").exception
     assert isinstance(failed, VisorError)
-    assert "'colour' is no attribute" in str(failed)
+    assert "'colour' is not an attribute" in str(failed)
 
 
 @pytest.mark.slow
