@@ -73,7 +73,7 @@ def test_a_search_goes_on_behind_the_last_answer(run: Run, folder: Path) -> None
         (["--text", "red", "--metric", "cosine"], "--metric does not go with --text"),
         (["--text", "red", "--min-similarity", "0.3"], "--min-similarity does not go with text alone"),
         (["--filter", "collection=warm", "--min-confidence", "0.3"], "--min-confidence does not go with"),
-        (["PICTURE", "--after", "xyz"], "--after is no cursor"),
+        (["PICTURE", "--after", "xyz"], "--after is not a cursor"),
         (["PICTURE", "--filter", "date=soon"], "Correct the date"),
         (["--text", "red " * 200], "--text is"),
     ],
