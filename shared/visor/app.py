@@ -1,4 +1,4 @@
-"""App: the composition root. It makes the parts of a process from settings. Nothing else opens a store."""
+"""App: the composition root, which makes the parts of a process from settings. Nothing else opens a store."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 
 class App:
-    """The parts of one process. Each is imported and made when it is first needed, so that a function starts fast."""
+    """The parts of one process. Each is imported and made on first use, so that a function starts fast."""
 
     def __init__(
         self,
@@ -63,11 +63,11 @@ class App:
         read_image: Callable[[Item], bytes] | None = None,
         metrics: Metrics | None = None,
     ) -> None:
-        """Traces begin here, if the environment asks for them. A part that is passed in is used instead of one made
-        from the settings; whoever made it closes it.
+        """Tracing starts here, if the environment enables it. A part that is passed in is used instead of one made
+        from the settings; the caller that made it closes it.
 
         Args:
-            read_image: Gives the bytes of an item's image, or raises an `ImageError`. By default they are read from
+            read_image: Returns the bytes of an item's image, or raises an `ImageError`. By default they are read from
                 the image's URL, file or bucket.
         """
         self.settings = settings
@@ -122,14 +122,14 @@ class App:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of the model, which is not loaded for it: compact merges vectors and makes none."""
+        """Fingerprint of the model, which is not loaded for it: compact merges vectors and makes none."""
         from visor.models.store import model_fingerprint
 
         return self._embedder.fingerprint if self._embedder else model_fingerprint(self.settings)
 
     @property
     def label_words(self) -> list[dict[str, float]]:
-        """What the words of the labels' names are worth; empty where the model is not at hand."""
+        """The weights of the words in the labels' names; empty if the model is not at hand."""
         from visor.errors import ModelError
         from visor.models.store import label_words, model_directory, read_manifest
 
@@ -142,7 +142,7 @@ class App:
 
     @cached_property
     def engine(self) -> VectorEngine | None:
-        """What has the rows of the index; None: its segments."""
+        """The engine that holds the rows of the index; None: its segments hold them."""
         if self._engine is not None or self.settings.engine == "segments":
             return self._engine
         from visor.storage.engine import open_engine
@@ -153,7 +153,7 @@ class App:
     def searcher(self) -> Searcher:
         from visor.index.search.searcher import Searcher
 
-        if self._searcher is not None:  # one that holds nothing yet is false
+        if self._searcher is not None:  # an empty one is false
             return self._searcher
         options: dict[str, Any] = {
             "model": self.embedder.fingerprint,
@@ -191,7 +191,7 @@ class App:
         return self.open_pusher()
 
     def open_pusher(self, *, files: bool = False) -> Pusher:
-        """`files` as that of `Pusher`."""
+        """`files` as in `Pusher`."""
         from visor.ingest.push import Pusher
 
         return Pusher(
@@ -237,19 +237,19 @@ class App:
             self._read_anew()
 
     def _read_anew(self) -> None:
-        """Have the configuration read again when it, or what was made of it, is next used."""
+        """Make the configuration be read again when it, or a part made from it, is next used."""
         for part in ("configuration", "_readers", "crawler", "pusher", "notified"):
             with suppress(AttributeError):
                 delattr(self, part)
 
     def try_again(self, source: str | None = None) -> int:
-        """Have everything that failed and may succeed now embedded once more, of one source or of all; returns how
-        much. What Google Cloud has, its scheduled crawls try again; this is for an owner who asks."""
+        """Publish again everything that failed and may succeed now, of one source or of all; returns how many items. On
+        Google Cloud scheduled crawls do this; this is for an owner's request."""
         return self.crawler.try_again(self.hopeful(source)) + self.retry_letters(source)
 
     def crawl(self, source: Source, **options: Any) -> tuple[CrawlRun, int]:
-        """Crawl a source, and have embedded once more what failed before and the crawl has not published anew. Returns
-        how much that is, too. `options` as those of `Crawler.crawl`."""
+        """Crawl a source, then publish again what failed before and the crawl has not published. Also returns how many
+        items that is. `options` as in `Crawler.crawl`."""
         failed = {failure.item: failure for failure in self.hopeful(source.name)}
         run = self.crawler.crawl(source, on_change=lambda change: failed.pop(change.item.id, None), **options)
         return run, self.crawler.try_again(failed.values()) + self.retry_letters(source.name)
@@ -262,7 +262,7 @@ class App:
         return [f for f in failures if source in (None, f.source) and may_succeed(f, self.settings)]
 
     def retry_letters(self, source: str | None = None) -> int:
-        """Send the dead letters of one source, or all, again. Returns how many items they hold."""
+        """Send the dead letters of one source, or all, again. Returns the number of items in them."""
         from visor.errors import CorruptObject
         from visor.storage.publish import decode_batch
 
@@ -282,14 +282,14 @@ class App:
         return SourceContext(settings=self.settings, fetcher=self.fetcher, objects=self.stores.objects)
 
     def open_source(self, name: str, config: Mapping[str, Any], limit: int | None = None) -> Source:
-        """The source that `config` describes. `limit` as that of `named_source`; raises as
+        """The source that `config` describes. `limit` as in `named_source`; raises as
         `visor.sources.registry.open_source`."""
         from visor.sources.registry import open_source
 
         return open_source(name, config, self._context_of(name, limit))
 
     def open_folder(self, folder: Path) -> Source:
-        """The source of a folder that has no name of its own: each folder has one, also where two are called alike."""
+        """The source of a folder given without a source name: each has its own, even if two are called alike."""
         from visor.ingest.crawler import folder_source_name
 
         folder = folder.resolve()
@@ -300,7 +300,7 @@ class App:
         """The source of that name in the owner's visor.toml. Raises as `SourcesFile.open`.
 
         Args:
-            limit: How many items are wanted of it; by default as many as visor.toml says.
+            limit: How many items to read; by default as many as visor.toml says.
         """
         common = self.configuration.entry(name).common
         return self.configuration.open(name, self._context_of(name, limit or common.limit, common.requests_a_day))
@@ -314,7 +314,7 @@ class App:
 
     @cached_property
     def notified(self) -> BucketEventHandler:
-        """What handles the event notifications of buckets."""
+        """The handler of event notifications from buckets."""
         from visor.ingest.bucket_events import BucketEventHandler
 
         names = [entry.name for entry in self.configuration.entries.values() if entry.common.kind == "bucket"]
@@ -339,7 +339,7 @@ class App:
         return self.crawler.crawl_due(self.configuration, self.named_source)
 
     def scheduler(self) -> Scheduler:
-        """What crawls, embeds and merges beside `site` in one process."""
+        """The scheduler that crawls, embeds and merges next to `site` in one process."""
         from datetime import UTC, datetime
 
         from visor.ingest.worker import Scheduler
@@ -410,7 +410,7 @@ class App:
         return migrate(self._merge_inputs, target, engine_of, progress, self.settings.languages)
 
     def unmerged(self) -> int:
-        """Images that were committed and that no merge has taken up yet."""
+        """Committed images that no merge has taken up yet."""
         inputs = self._merge_inputs()
         inputs.load()
         return sum(commit.rows(self.fingerprint) for commit in inputs.pending())
@@ -439,7 +439,7 @@ class App:
         return publisher.publish(self._indexed())
 
     def exporter(self, config: Mapping[str, Any], *, originals: bool = False) -> Exporter:
-        """What writes the index, as it is now, as files for a page without a server. Arguments as those of `Exporter`.
+        """The exporter of the index as it is now, as files for a page without a server. Arguments as in `Exporter`.
 
         Raises:
             ModelNotBuilt, SettingsError: The model, or the page, is not there, or the index is of another model.
@@ -477,20 +477,20 @@ class App:
         from visor.index.search.reader import IndexReader
 
         news = IndexReader(self.stores.objects, self.stores.documents, self.fingerprint).poll()
-        assert news is not None  # which the first poll never gives
+        assert news is not None  # which the first poll never returns
         manifest = news.snapshot.manifest
         if manifest is not None and manifest.engine is not None:
             from visor.errors import SettingsError
 
             raise SettingsError(
-                f"An export is made of segments, and this index is in {manifest.engine.name}",
+                f"An export is made from segments, and this index is in {manifest.engine.name}",
                 valid="An index in segments",
                 remedy="Move it: `visor engine migrate segments`, with VISOR_ENGINE=segments from then on",
             )
         return news.snapshot
 
     def check_model(self, *, everywhere: bool = False) -> None:
-        """Refuse to embed on this machine for an index of another model, or with settings of an engine that is none.
+        """Refuse to embed on this machine for an index of another model, or with invalid settings of an engine.
         Raises as `visor.ingest.reindex.check_model` and `visor.storage.engine.open_engine`.
 
         Args:
@@ -508,7 +508,7 @@ class App:
     def reindex(
         self, progress: Callable[[int], None] = lambda published: None, *, confirm_loss: bool = False
     ) -> ReindexReport:
-        """Publish every item that another model embedded. Arguments and errors as those of `Reindex.publish`."""
+        """Publish every item that another model embedded. Arguments and errors as in `Reindex.publish`."""
         from visor.ingest.reindex import Reindex
 
         reindex = Reindex(self.stores.documents, self.stores.queue, self.settings, self.fingerprint)
@@ -534,7 +534,7 @@ class App:
         )
 
     def search_service(self, picture_address: Callable[[IndexedItem], str] | None = None) -> SearchService:
-        """The search service of this process's model. `picture_address` as that of `SearchService`."""
+        """The search service of this process's model. `picture_address` as in `SearchService`."""
         from visor.search.service import SearchService
 
         return SearchService(
@@ -548,7 +548,7 @@ class App:
         )
 
     def serving(self, picture_address: Callable[[IndexedItem], str] | None = None) -> ActiveIndex:
-        """The search service of whichever model's index is current."""
+        """The search service of the model whose index is current."""
         from visor.models.store import find_model_directory
         from visor.search.active_index import ActiveIndex
 
@@ -593,7 +593,7 @@ class App:
         )
 
     def _pipeline(self) -> Collector:
-        """What `GET /metrics` tells of queue and sources: nothing on Google Cloud, where it would be paid for."""
+        """What `GET /metrics` reports about queue and sources: nothing on Google Cloud, where that would cost money."""
         from visor.web.metrics import Pipeline
 
         if self.settings.backend != "local":
@@ -601,9 +601,9 @@ class App:
         return Pipeline(self.stores, lambda: self.configuration, self.settings.freshness_s)
 
     def site(self, config: Mapping[str, Any]) -> Site:
-        """The page and the HTTP API at one address; `config` is what the page's config.json says.
+        """The page and the HTTP API at one address; `config` is the content of the page's config.json.
 
-        On this machine it also shows pictures that have no web address; on Google Cloud those stay private.
+        On this machine it also shows pictures that have no web URL; on Google Cloud those stay private.
         """
         from visor.web.site import PAGE, Site, picture_address
 

@@ -72,7 +72,7 @@ function span({ type, values }: AttributeColumn, name: string, text: number | st
     if (typeof text === "number") throw unfit(name, text, "a date: '2024', '2024-05' or '2024-05-31'");
     return [bound(text, false), bound(text, true)];
   }
-  if (type !== "number") throw unfit(name, text, `a ${type}, which has no range: any, none and missing go with it`);
+  if (type !== "number") throw unfit(name, text, `a ${type}, which has no range: use any, none or missing`);
   const number = typeof text === "string" ? numberOf(text) : text;
   if (number === null || Number.isNaN(number)) throw unfit(name, text, "a number");
   // Rounded as the column is, so that 19.99 is within 19.99 to 19.99; beyond all values stays beyond.

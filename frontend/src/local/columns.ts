@@ -96,9 +96,9 @@ export class Columns {
     if (!type) {
       const known = Object.keys(types).sort().join(", ") || "none";
       throw new Refusal(
-        `'${name.slice(0, 80)}' is no attribute of this index`,
-        `${FACETS.join(", ")}, price, date, and those that are declared: ${known}`,
-        "Correct the name, or declare it below [attributes] in visor.toml and crawl again",
+        `'${name.slice(0, 80)}' is not an attribute of this index`,
+        `${FACETS.join(", ")}, price, date, and declared attributes: ${known}`,
+        "Correct the name, or declare it under [attributes] in visor.toml and crawl again",
       );
     }
     return meets(this.attribute(name, type), name, condition);

@@ -18,9 +18,9 @@ export function noticesOf(
   const asked = Object.keys(request.filters?.attributes ?? {});
   const partly = asked.flatMap((name) => attributes.filter((one) => one.name === name && one.items < index.images));
   return [
-    ...(isLost ? ["Similar pictures are indexed, but what is known of their items is lost."] : []),
+    ...(isLost ? ["Similar pictures are indexed, but the documents of their items are lost."] : []),
     ...(after && after.generation !== id
-      ? ["The index was merged since the page before: a match at the seam may be missing or come twice."]
+      ? ["The index was merged since the previous page: a match between the two may be missing or appear twice."]
       : []),
     ...partly.map(
       ({ name, items }) =>

@@ -105,7 +105,7 @@ export function readCursor(request: SearchRequest, vector: Floats | null, index:
     return { generation, last: last && [Number(last[0]), last[1], last[2]], shown };
   } catch {
     throw new Refusal(
-      "after is no cursor of this search",
+      "after is not a cursor of this search",
       "`next` of an answer to a request for the same picture that is the same otherwise",
       "Send it unchanged, or begin without `after`",
     );

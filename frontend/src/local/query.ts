@@ -116,8 +116,8 @@ export class QueryReader {
     const least = (["min_confidence", "min_similarity"] as const).find((name) => request[name]);
     if (least && given.length === 0 && !request.examples?.length) {
       throw new Refusal(
-        `${least} does not go with filters alone, which are like nothing`,
-        "Beside a picture",
+        `${least} does not go with filters alone, which have no similarity`,
+        "With a picture",
         `Leave ${least} out, or say what to look for`,
       );
     }
@@ -257,7 +257,7 @@ export class QueryReader {
     try {
       bytes = fromBase64(text);
     } catch {
-      throw new Refusal("vector is no base64", "Base64 of little-endian float16");
+      throw new Refusal("vector is not base64", "Base64 of little-endian float16");
     }
     if (bytes.length !== 2 * dimension && bytes.length !== 2 * dimension + size) {
       throw new Refusal(

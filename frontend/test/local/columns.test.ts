@@ -31,7 +31,7 @@ test("an attribute that every object has is filtered by", () => {
     false,
     false,
   ]);
-  expect(() => columns.passes({ attributes }, {})).toThrow("'constructor' is no attribute of this index");
+  expect(() => columns.passes({ attributes }, {})).toThrow("'constructor' is not an attribute of this index");
 });
 
 test("a flag that every object has is refused", () => {

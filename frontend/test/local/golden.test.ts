@@ -131,6 +131,6 @@ describe.each(["small", "projected", "full", "across"])("the index %s", (name) =
     expect(next).toBeTruthy();
     expect((await local.search({ vector: one, k: 1, after: next ?? null })).matches).toHaveLength(1);
     const others = local.search({ vector: other, k: 1, after: next ?? null });
-    await expect(others).rejects.toThrow("after is no cursor of this search");
+    await expect(others).rejects.toThrow("after is not a cursor of this search");
   });
 });

@@ -20,18 +20,18 @@ from visor.index.search.fusion import Fusion
 from visor.schema.items import Record
 
 CONFIDENT_ACROSS = 0.4
-"""Probability below which an answer across the gap says that there is no confident match."""
+"""Probability below which an answer across the gap reports that there is no confident match."""
 GAP_MIN, VISITORS_MIN = 0.2, 10
-"""Gap between the looks of visitors and catalogue, and photos, from which they count as different: the same look has up
-to 0.06, photos against packshots or drawings 0.35 to 0.88."""
+"""Gap between visitors' photos and catalogue, and number of photos, from which on the two count as different: the same
+look has up to 0.06, photos against packshots or drawings 0.35 to 0.88."""
 SIDE = 0.35
 """Share of the way from the catalogue's mean to the visitors' from which a query is on their side: at half way, a tenth
 of the photos were taken for catalogue images while only augmented ones, or photos of food alone, were known."""
 CUT_OUT_SHARE = 0.5
 AUGMENTED_MIN = 5
-"""Without visitors, augmented images stand for theirs where so many items stand on a plain ground."""
+"""Without visitors, augmented images replace their photos if this many items have a plain background."""
 HELD_SLOPE, HELD_INTERCEPT = 2.2, -1.3
-"""Log-odds, over the best similarity, that the catalogue holds what was asked for: photos gave 1.2 and -0.7 among
+"""Log-odds, over the best similarity, that the catalogue holds what was searched for: photos gave 1.2 and -0.7 among
 packshots, 2.1 and -1.3 among drawings, where near relatives stayed. A merge moves the intercept."""
 HELD_SHRINKAGE = 40.0
 """Augmented queries that the shipped intercept counts as."""
@@ -41,7 +41,7 @@ share of its similarity, and of 1. Fitted to photos among packshots and among dr
 UNLEARNED = -0.34
 """Added to these log-odds while too few photos are known: the first match is right less often then, by .07 in both."""
 BEST_FLOOR = 0.1
-"""Similarity below which the share is not taken of it."""
+"""The share is taken of the similarity, or of this if it is lower."""
 _NEXT, _OTHERS = slice(1, 9), slice(9, 50)
 
 
@@ -67,12 +67,12 @@ class Across(Record, frozen=True, kw_only=True, dict=True):
     scores: tuple[float, ...] = ()
     """How many of these photos had which score; photos that were answered across the gap have none."""
     augmented: str = ""
-    """Mean of augmented catalogue images, which stands in while there are too few photos."""
+    """Mean of augmented catalogue images, which is used while there are too few photos."""
     is_on: bool = False
     """Whether queries on the visitors' side are answered across the gap."""
     intercept: float = HELD_INTERCEPT
     folded: tuple[str, ...] = ()
-    """Keys of the documents that are in `visitors` and may still be there; and of a word to forget, with its time."""
+    """Keys of the documents that are in `visitors` and may still exist; and of a request to forget, with its time."""
 
     @property
     def learned(self) -> bool:
@@ -80,11 +80,11 @@ class Across(Record, frozen=True, kw_only=True, dict=True):
 
     @cached_property
     def means(self) -> tuple[Array, Array]:
-        """Of visitors, or who stands in for them, and of the catalogue: (d + 1162,) float32 each."""
+        """Means of visitors' photos, or of what replaces them, and of the catalogue: (d + 1162,) float32 each."""
         return unpacked(self.visitors if self.learned else self.augmented), unpacked(self.catalogue)
 
     def is_visitor(self, vector: Array) -> bool:
-        """Whether a query (d,) stands on the visitors' side of the gap, where copies of catalogue images never do."""
+        """Whether a query (d,) is on the visitors' side of the gap, where copies of catalogue images never do."""
         if not self.is_on:
             return False
         visitors, catalogue = (mean[: len(vector)] for mean in self.means)
@@ -94,16 +94,16 @@ class Across(Record, frozen=True, kw_only=True, dict=True):
     def fusion(self, query: Array, space: Space, names: Sequence[dict[str, float]]) -> Fusion:
         """How the query with these traits (d + 1162,) is compared with items; `names` as for `Fusion.of`."""
         visitors, catalogue = self.means
-        # Augmented images tell which side a photo is on, but not well enough what photos have in common.
+        # Augmented images show which side a photo is on, but not well enough what photos have in common.
         return Fusion.of(query, visitors if self.learned else catalogue, catalogue, space, names)
 
     def held(self, similarities: Array) -> float:
-        """Probability that the catalogue holds what was asked for, of falling similarities (n,)."""
+        """Probability that the catalogue holds what was searched for, from falling similarities (n,)."""
         return sigmoid(HELD_SLOPE * float(similarities[0]) + self.intercept) if len(similarities) else 0.0
 
     def is_it(self, similarities: Array, ranks: Sequence[int]) -> list[float]:
-        """Probability of the matches at these ranks that each is what was asked for, were there none nearer; never
-        rising.
+        """For the matches at these ranks, the probability that each is what was searched for if there were none nearer;
+        never rising.
 
         Args:
             similarities: (n,) of `Fusion.similarities`, falling: of all candidates.
@@ -134,14 +134,14 @@ def fit_intercept(best: Array, best_without: Array) -> float:
 
 
 def gap(visitors: Array, photos: float, catalogue: Array, items: float) -> float:
-    """How far apart two looks stand, from their mean unit vectors (d,): 0 for the same look, in variances."""
+    """How far apart two looks are, from their mean unit vectors (d,): in variances, 0 for the same look."""
     spread = [max(1 - float(mean @ mean), 1e-6) for mean in (visitors, catalogue)]
     apart = float((visitors - catalogue) @ (visitors - catalogue))
     return (apart - spread[0] / max(photos, 1) - spread[1] / max(items, 1)) / (sum(spread) / 2)
 
 
 def decide(across: Across, items: int, cut_out_share: float, augmented: int) -> bool:
-    """Whether queries are to be answered across the gap: photos look unlike, or the catalogue consists of cut-outs."""
+    """Whether to answer queries across the gap: photos look unlike the catalogue, or it consists of cut-outs."""
     if across.learned:
         visitors, catalogue = (mean[:-TRAITS] for mean in across.means)
         return gap(visitors, across.photos, catalogue, items) >= GAP_MIN

@@ -1,4 +1,4 @@
-"""Groups: stand-ins for kinds, found among vectors without labels."""
+"""Groups: substitutes for kinds, found among vectors without labels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def clearest_groups(vectors: Array, sizes: Sequence[int], margin: float) -> tupl
     """Group of each vector (n,) int64 from 0 on, and how clear the groups are, -1 to 1 (`silhouette`).
 
     Args:
-        vectors: (n, m) float32 of unit length, n ≥ 3. Memory: 8 n² bytes thrice.
+        vectors: (n, m) float32 of unit length, n ≥ 3. Memory: three times 8 n² bytes.
         sizes: Mean sizes of groups that are tried: the first that is not `margin` less clear than another is taken.
     """
     x = np.asarray(vectors, np.float64)
@@ -29,11 +29,11 @@ def clearest_groups(vectors: Array, sizes: Sequence[int], margin: float) -> tupl
 
 def ward(alike: Array) -> Array:
     """Ward's clustering of vectors by their products (n, n) float64: (n - 1, 2) int64, pairs of vectors whose groups
-    become one, dearest pair last.
+    are merged, costliest pair last.
 
     By chains of nearest neighbours, with distances kept up to date: n² time and memory (Murtagh, 'A survey of recent
-    advances in hierarchical clustering algorithms', Computer Journal 1983). Ours, because SciPy's would be all that
-    the compact function needs SciPy for, and its image has no room for that.
+    advances in hierarchical clustering algorithms', Computer Journal 1983). Our own, because it would be all that the
+    compact function needs SciPy for, and its image has no room for SciPy.
     """
     n, lengths = len(alike), np.diag(alike)
     apart = np.maximum(lengths[:, None] + lengths - 2 * alike, 0.0)
@@ -65,7 +65,7 @@ def ward(alike: Array) -> Array:
 
 
 def cut(merges: Array, groups: int) -> Array:
-    """Group of each vector (n,) int64 from 0 on, when all but the dearest `groups` - 1 merges (n - 1, 2) are made."""
+    """Group of each vector (n,) int64 from 0 on, when all but the costliest `groups` - 1 merges (n - 1, 2) are made."""
     roots = list(range(len(merges) + 1))
 
     def root(i: int) -> int:
@@ -99,8 +99,8 @@ def without_groups(centred: Array, draws: int) -> Iterator[Array]:
     """Unit vectors (n, m) float32 that are spread like these but in no groups, `draws` times.
 
     Normally distributed, with the covariance that Ledoit and Wolf estimate ('A well-conditioned estimator for
-    large-dimensional covariance matrices', Journal of Multivariate Analysis 2004): of few vectors the plain one is too
-    flat, and what is drawn from it stands too near. The same for the same vectors.
+    large-dimensional covariance matrices', Journal of Multivariate Analysis 2004): for few vectors the plain one is
+    too flat, and draws from it are too near. The same vectors give the same draws.
 
     Args:
         centred: (n, m) float32 whose mean is about 0.

@@ -1,4 +1,4 @@
-"""What is around a query: the numbers that tell whether a catalogue holds what was asked for. No labels are needed."""
+"""The neighbourhood of a query: numbers that show whether a catalogue holds what was searched for, without labels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from visor.index.format.container import Array, unit
 from visor.index.format.projection import Projection, Space, dot
 
 NEIGHBOURS = 64
-"""Hits that are looked at."""
+"""Hits that are considered."""
 FEATURES = (
     "best_similarity",
     "centred_1",
@@ -31,35 +31,35 @@ FEATURES = (
 
 All but the first are measured in the space centred on the catalogue.
 
-- best_similarity: the best one, as the search gives it.
+- best_similarity: the best similarity, as the search returns it.
 - centred_1, centred_8: the best similarity, and the mean of the best 8.
-- margin_1, margin_3: the best, or the mean of the best 3, less the mean of ranks 10 to 50, which is what anything
-  looks like here.
+- margin_1, margin_3: the best, or the mean of the best 3, less the mean of ranks 10 to 50, which any picture
+  reaches here.
 - local_scaling_1, local_scaling_8: how much nearer the query is to its hits than they are to their own nearest
   (Jégou et al., CVPR 2007).
 - top5_cohesion: mean similarity of the best 5 among themselves.
 - background_margin, background_spread: centred_8 less the mean of the similarities to a sample of the whole catalogue,
   and the standard deviation of these: a query of a large kind is near to a part of the catalogue and far from the rest.
-- relative_background_margin: background_margin, less how far the hits' own nearness stands above their similarities to
+- relative_background_margin: background_margin, less how far the hits' own nearness is above their similarities to
   that sample.
 - shared_neighbours: share of the query's nearest 20 that are also among the nearest 20 of its best 5 (Jarvis & Patrick,
   IEEE Transactions on Computers 1973).
 - label_agreement: cosine of the query's content labels with those of the best 5.
 """
 SAMPLED = 512
-"""Pictures of the catalogue that a query is compared with, besides its nearest ones."""
+"""Pictures of the catalogue that a query is compared with in addition to its nearest ones."""
 LABEL_DECAY = 0.5
 """A label counts half as much as the one before: measured against 1 and 0.8."""
 SHARPNESS = 8.0
-"""Of the softmax over centred similarities: 8 to 15 say equally well which first match is right."""
+"""Of the softmax over centred similarities: 8 to 15 show equally well which first match is right."""
 _SHARED = 20
 _FAR = slice(9, 50)
 
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """How a query stands to a sample of the catalogue: its similarities (b,) to `unit(rows - mean)`, as
-    `centred_similarities` gives them, and the mean (m,) of these rows."""
+    """How a query relates to a sample of the catalogue: its similarities (b,) to `unit(rows - mean)`, as
+    `centred_similarities` returns them, and the mean (m,) of these rows."""
 
     similarities: Array
     middle: Array
@@ -81,10 +81,10 @@ class Neighbourhood:
 
 
 class CoverageProjection:
-    """Brings full vectors into a space without letting a stranger gain by what the space does not see of it.
+    """Projects full vectors into a space so that a stranger does not gain from the part of it that the space drops.
 
-    A projection drops whatever no indexed image has, and the rest is made unit length: that brings strangers nearer.
-    So a query keeps the length of its part that lies in the space.
+    A projection drops whatever no indexed image has and scales the rest to unit length: that brings strangers nearer.
+    So a query keeps the length of its part in the space.
     """
 
     def __init__(self, space: Space) -> None:
@@ -119,7 +119,7 @@ class CoverageProjection:
 def centred_similarities(queries: Array, mean: Array, sample: Array) -> Array:
     """Similarities (n, b) of queries (n, m), of their covered length, to rows (b, m) = `unit(rows - mean)`."""
     moved = queries - mean
-    # What of a query lies outside of the space counts for its length.
+    # The part of a query outside the space counts towards its length.
     lengths = np.sqrt(np.maximum(1.0 - 2 * (queries @ mean) + mean @ mean, 1e-9))
     similarities: Array = (moved @ sample.T) / lengths[:, None]
     return similarities
@@ -128,7 +128,7 @@ def centred_similarities(queries: Array, mean: Array, sample: Array) -> Array:
 def first_log_odds(around: Neighbourhood, mean: Array, images: int) -> float:
     """Log-odds of the nearest row among all of the catalogue, by the softmax of their centred similarities.
 
-    Rows that are not among the nearest are reckoned from the sample.
+    Rows that are not among the nearest are estimated from the sample.
 
     Args:
         around, mean: As for `features`.
@@ -155,7 +155,7 @@ def features(around: Neighbourhood, mean: Array) -> Array:
     raw = (rows @ query).astype(np.float64)
     on_mean = (rows @ mean).astype(np.float64)
     lengths = np.sqrt(np.maximum(1.0 - 2 * on_mean + common, 1e-9))
-    # The query's part outside of the space counts for its length.
+    # The query's part outside the space counts towards its length.
     query_on_mean = float(query @ mean)
     similarities = (raw - query_on_mean - on_mean + common) / (
         np.sqrt(max(1.0 - 2 * query_on_mean + common, 1e-9)) * lengths

@@ -1,10 +1,10 @@
 """Fits a calibration to an index without labels.
 
-Every picture of a sample is asked for twice: left out itself (the catalogue holds more of its kind), and with its whole
-group left out (the catalogue holds nothing of its kind). The groups come from clustering. How much clearer they are
-than groups among vectors that are spread alike but have none tells two things. It tells how well the vectors separate
-kinds: all that is promised is scaled by that. And it tells whether that comparison may move the default weights, half
-way: groups that are less clear would only mirror the similarity that made them. The measurements are in
+Every picture of a sample is searched for twice: with itself left out (the catalogue holds more of its kind), and with
+its whole group left out (the catalogue holds nothing of its kind). The groups come from clustering. How much clearer
+they are than groups among vectors with the same spread but no groups shows two things. It shows how well the vectors
+separate kinds: every confidence is scaled by that. And it shows whether the comparison may move the default weights,
+half way: groups that are less clear would only mirror the similarity that made them. The measurements are in
 docs/decisions/index-confidence.md.
 """
 
@@ -33,29 +33,29 @@ from visor.index.format.container import Array, unit
 from visor.near_duplicates.thresholds import copy_from
 
 SAMPLE_MIN = 40
-"""Pictures below which the default stays."""
+"""With fewer pictures the default stays."""
 SAMPLE_MAX = 800
-"""Pictures that are asked for."""
+"""Pictures that are searched for."""
 KEPT = 256
-"""Nearest rows remembered of each, from which its group is taken away."""
+"""Nearest rows remembered for each picture, before its group is removed from them."""
 GROUP_SIZES = (5, 10, 20)
 """Mean sizes of groups that are tried: the first that is not clearly worse than another is taken."""
 GROUP_MARGIN = 0.03
 CLEARNESS_DRAWS = 3
 """Draws of vectors without groups that a small sample is compared with."""
 CHANCE_MIN = 0.03
-"""Least silhouette that chance is taken to have: in mixed catalogues it nears 0."""
+"""Least silhouette that is assumed for chance: in mixed catalogues it nears 0."""
 SEPARABLE = 2.3
 """Clearness of groups from which vectors separate kinds as well as those that the default weights were learned from.
 Joined vectors have 1.8 to 5.6, Inception alone 1.9 to 4, untrained networks 1 to 1.8, with 40 photos or 240."""
 SEPARABLE_LEAST = 0.05
 RECENTRED = 0.8
-"""Log-odds towards which scores are drawn as vectors tell less: strangers then score as own images do."""
+"""Log-odds towards which scores are drawn as vectors distinguish less: strangers then score as own images do."""
 CLUSTER_WEIGHT_FROM, CLUSTER_WEIGHT_FULL = 3.5, 4.5
 """Clearness between which the weight of the clusters grows from 0 to its most: clothing has 2.4, groceries have 5, and
-3.1 with three photos a kind."""
+3.1 with three photos per kind."""
 CLUSTER_WEIGHT_MAX = 0.5
-"""All the way finds no better, and says 0.02 less well how likely it is."""
+"""A full weight finds no better matches, and its confidences are 0.02 worse."""
 DEFAULT_WEIGHTS = {
     "best_similarity": 0.88,
     "centred_1": -0.71,
@@ -75,10 +75,10 @@ DEFAULT_INTERCEPT = 0.88
 """Learned by `scripts/confidence_weights.py` from labelled photos of clothing and of groceries; in units of the
 catalogue's own spread."""
 BIAS_CORRECTION = 0.2
-"""Log-odds by which strangers are likelier than comparisons make them: held-out groups stand apart, where kinds run
-together, and the share of strangers from elsewhere, which is reckoned with while searching, is never quite 0."""
+"""Log-odds by which strangers are likelier than in comparisons: held-out groups are apart, whereas kinds overlap, and
+the share of strangers from elsewhere that a search assumes is never quite 0."""
 GROUPED_WITH_NEAREST = 1.0
-"""Log-odds by which an image's nearest is likelier of its group than of its kind: groups are made of what is near."""
+"""Log-odds by which an image's nearest is likelier of its group than of its kind: groups consist of near images."""
 NONE_REJECTED: Array = np.empty((0, len(FEATURES)))
 REJECTED_WEIGHT = 3
 REJECTED_MAX = 0.5
@@ -93,8 +93,8 @@ OUT_OF_DOMAIN_WIDTH = 0.35
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """n pictures to ask for. vectors (n, m) float32: unit vectors of the space, of their covered length. rows (n,):
-    their places in the catalogue. labels: names for each, most probable first; empty where unknown."""
+    """n pictures to search for. vectors (n, m) float32: unit vectors of the space, of their covered length. rows (n,):
+    their positions in the catalogue. labels: names for each, most probable first; empty where unknown."""
 
     vectors: Array
     rows: Array
@@ -122,12 +122,12 @@ def fit(
 
     Args:
         sample: At most `SAMPLE_MAX` are of use.
-        catalogue: All rows, part by part; goes by twice. Memory: besides a part, those near to any, (n * 256, m)
-            float16 at most.
+        catalogue: All rows, part by part; read twice. Memory: one part, and the rows near any picture, at most
+            (n * 256, m) float16.
         mean: (m,) float32 of the catalogue's unit vectors.
         space: Name of the projection, or None for full vectors.
         rejected: (r, f) features of answers whose first match was called none; they count as strangers.
-        images: How many the catalogue has; None: as many as there are rows.
+        images: How many images the catalogue has; None: as many as there are rows.
     """
     n = len(sample.vectors)
     if n < SAMPLE_MIN:
@@ -181,18 +181,18 @@ def _groups(centred: Array) -> tuple[Array, float]:
 
 
 def separability(clearness: float) -> float:
-    """How well vectors with groups so clear separate kinds, nearly 0 to 1."""
+    """How well vectors with groups of this clearness separate kinds, nearly 0 to 1."""
     return float(np.clip((clearness - 1) / (SEPARABLE - 1), SEPARABLE_LEAST, 1))
 
 
 def cluster_weight(clearness: float) -> float:
-    """How far groups so clear are to be believed, 0 to 1."""
+    """How far groups of this clearness are to be trusted, 0 to 1."""
     return float(np.clip((clearness - CLUSTER_WEIGHT_FROM) / (CLUSTER_WEIGHT_FULL - CLUSTER_WEIGHT_FROM), 0, 1))
 
 
 def _first(odds: Array, alike: Array, clearness: float) -> tuple[float, float]:
     """Slope and intercept of `Calibration.first_if_held`, from standardised log-odds (n,) of images left out and which
-    of their nearest are of the same group (n,), as far as groups are to be believed."""
+    of their nearest are of the same group (n,), as far as groups are to be trusted."""
     slope, intercept = FIRST_SLOPE, 0.0
     if alike.any() and not alike.all():
         slope, intercept = logistic(odds[alike, None], odds[~alike, None], np.array([FIRST_SLOPE]), RIDGE)
@@ -221,7 +221,7 @@ def _fitted(
     default = np.array([*(DEFAULT_WEIGHTS[name] for name in FEATURES), DEFAULT_INTERCEPT])
     learned = logistic(held, strangers, default[:-1], RIDGE)
     if len(again):
-        # With fixed weights, what somebody rejected moves the intercept.
+        # With fixed weights, rejected answers move the intercept.
         without = logistic(held, strangers[: len(strange)], default[:-1], FIXED)[-1]
         default[-1] += logistic(held, strangers, default[:-1], FIXED)[-1] - without
     weight = CLUSTER_WEIGHT_MAX * cluster_weight(clearness)
@@ -260,7 +260,7 @@ class _Near:
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """Those rows of the catalogue that are near to any: rows (u,) rising, vectors (u, m) float16, labels."""
+    """The rows of the catalogue that are near any picture: rows (u,) rising, vectors (u, m) float16, labels."""
 
     rows: Array
     vectors: Array
@@ -318,7 +318,7 @@ def _sampled(similarities: Array, drawn: Array, chosen: Array) -> Sampled | None
 def _around(
     near: _Near, rows: _Rows, sample: Sample, i: int, sampled: Sampled | None, keep: Array | None = None
 ) -> Neighbourhood:
-    """What is around one image, of the near rows that `keep` (k,) bool leaves."""
+    """The neighbourhood of one image, of the near rows that `keep` (k,) bool leaves."""
     chosen = rows.places(near.rows if keep is None else near.rows[keep])[:NEIGHBOURS]
     return Neighbourhood(
         sample.vectors[i],

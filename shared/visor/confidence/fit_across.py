@@ -1,4 +1,4 @@
-"""Fits, at the end of a merge, what is known of visitors' photos to what is indexed."""
+"""At the end of a merge, fits what is known of visitors' photos to what is indexed."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def fit_across(
 
     Args:
         before: What was known.
-        learned: The visitors' mean, where it changed.
+        learned: The visitors' mean, if it changed.
         label_words: For each label the weights of its words; empty: the confidence stays as shipped.
-        distinct: For each segment which rows, (n,) bool, show a picture that none before shows: others do not count.
+        distinct: For each segment which rows, (n,) bool, show a picture that no earlier row shows: others do not count.
     """
     images = sum(int(keep.sum()) for keep in distinct)
     if images < ITEMS_MIN:

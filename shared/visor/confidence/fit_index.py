@@ -1,4 +1,4 @@
-"""Calibrates an index at the end of a merge: takes a sample and lets the segments pass by."""
+"""Calibrates an index at the end of a merge: takes a sample and streams the segments past it."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ ROWS_AT_ONCE = 4_096
 
 
 class Calibrator:
-    """What `merge` calls when its segments stand.
+    """What `merge` calls when its segments are written.
 
     Args:
-        rejected: Gives the features of answers that somebody called no match, (r, f); see `visor.search.feedback`.
-        learn: Gives the visitors' mean, where it is another one than the one known (`visor.search.visitors`).
-        label_words: For each label of the model the weights of its words, where the model is at hand.
+        rejected: Returns the features of answers that somebody called no match, (r, f); see `visor.search.feedback`.
+        learn: Returns the visitors' mean, if it differs from the known one (`visor.search.visitors`).
+        label_words: For each label of the model the weights of its words, if the model is at hand.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Calibrator:
     def fit(
         self, segments: Sequence[Segment], distinct: Sequence[Array], space: Space, rejected: Array, *, full: bool
     ) -> Calibration:
-        """See `visor.confidence.fit.fit`. A picture that many items show, as one that says 'no image', counts once."""
+        """See `visor.confidence.fit.fit`. A picture that many items show, such as 'no image', counts once."""
         frame = CoverageProjection(FullSpace(space.dimension) if full else space)
 
         def catalogue() -> Iterator[CatalogueRows]:
@@ -113,8 +113,8 @@ class Calibrator:
 
 
 def distinct_rows(hashes: Iterable[Array]) -> list[Array]:
-    """For each segment's hashes (n, h) uint8 which rows, (n,) bool, have another hash than all before. What has none, 0
-    alone, is taken for distinct."""
+    """For each segment's hashes (n, h) uint8 which rows, (n,) bool, have another hash than all before. Rows without
+    a hash, all zeros, count as distinct."""
     ends, keys = [0], []
     for one in hashes:
         ends.append(ends[-1] + len(one))

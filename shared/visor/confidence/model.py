@@ -1,7 +1,7 @@
-"""Calibration: from what is around a query to the probability that the catalogue holds what was asked for.
+"""Calibration: from a query's neighbourhood to the probability that the catalogue holds what was searched for.
 
 Learned at a merge and without labels (`visor.confidence.fit`): how the catalogue's own images differ from strangers of
-the same shop. How many queries ask for something that the catalogue holds, and which share of the others comes from
+the same shop. The share of queries for something that the catalogue holds, and the share of the others that comes from
 elsewhere, where any match is weaker, are a half and a quarter until a merge has learned them from searches' scores.
 Nothing is learned between merges.
 """
@@ -38,49 +38,49 @@ from visor.index.search.snapshot import Snapshot
 from visor.schema.items import Record
 
 CONFIDENT = 0.5
-"""Probability below which an answer says that there is no confident match."""
+"""Probability below which an answer reports that there is no confident match."""
 HELD_SHARE, OUT_OF_DOMAIN_SHARE = 0.5, 0.25
-"""Share of searches for what the catalogue holds, and of the others from elsewhere, where little is known."""
+"""Share of searches for what the catalogue holds, and share of the others from elsewhere, while little is known."""
 HELD_LEAST, HELD_MOST, NEAR_LEAST = 0.25, 0.9, 0.05
-"""The most that searches can teach, the last being the share of those for strangers of the same shop: a probability of
+"""Limits of what searches can teach, the last being the share of those for strangers of the same shop: a probability of
 .5 stays between .25 and .95, whatever somebody searches for all day."""
 SEARCHES_KNOWN, STRANGERS_KNOWN = 20.0, 5.0
-"""Searches and strangers that these assumptions count as, beside those seen: more searches where vectors tell less, as
-their scores then say less of what was asked for."""
+"""Searches and strangers that these assumptions count as, besides those seen: more searches if vectors distinguish
+less, because their scores then show less about the query."""
 SCORE_EDGES = np.arange(-12.0, 12.5, 1.0)
-"""Edges of the bins in which scores of searches are counted; the outer bins take what lies beyond."""
+"""Edges of the bins in which scores of searches are counted; the outer bins take what is beyond."""
 NO_SEARCHES: Array = np.zeros(len(SCORE_EDGES) - 1)
 FIRST_SLOPE, FIRST_INTERCEPT, FIRST_LOSS = 1.05, 1.35, 2.8
-"""If the catalogue holds what was asked for, the log-odds that the first match is right are intercept + slope · its
+"""If the catalogue holds what was searched for, the log-odds that the first match is right are intercept + slope · its
 standardised `first_log_odds`. Measured on clothing; where groups are clear, as on groceries, a merge learns both.
-Vectors that tell nothing lose the whole loss from the intercept, others a part of it."""
+For vectors that distinguish nothing the whole loss is subtracted from the intercept, for others a part of it."""
 JUDGED = 24
 """Results of an answer that are judged one by one: two pages."""
 SHORT_FROM = 2.0
 SHORT_WEIGHT = 2.0
 """A best similarity more than 2 of the catalogue's standard deviations below its median counts extra, as nothing else
-tells pictures from elsewhere as well."""
+reveals pictures from elsewhere as well."""
 FULL_MAX = 2_000
-"""Pictures up to which a calibration is fitted on full vectors: a projection learned on few pictures shows what it was
-learned on nearer than what it was not. 13 MB as float16."""
+"""Pictures up to which a calibration is fitted on full vectors: a projection learned on few pictures brings them
+nearer than others. 13 MB as float16."""
 FULL_KEPT_MAX = 4 * FULL_MAX
-"""Pictures up to which full vectors stay in memory for that; a merge long before has fitted anew."""
+"""Pictures up to which full vectors stay in memory for that; long before that, a merge has fitted anew."""
 ROWS_COMPARED = 40
 NEARER = 4.0
 """Log-odds of a match that is as much nearer than usual as a copy is nearer than any picture: fits joined vectors, each
 network's alone, and catalogues of 5 to 40 labelled photos (docs/benchmarks-confidence.md)."""
 ALONE = 0.6, 0.88
-"""Cosines of any two pictures and of a picture and its nearest, where there is one picture to learn them from: what is
-less than nearly the same is no match in any model."""
+"""Cosines of any two pictures and of a picture and its nearest, if there is only one picture to learn them from: in any
+model, a picture that is less than nearly the same is no match."""
 PAIRS_ENOUGH = 6
-"""Pairs of pictures, those of four, from which nothing of these counts: two tell little of how alike others are."""
+"""Pairs of pictures, those of four, from which on these do not count: two show little of how alike others are."""
 _BEST = FEATURES.index("best_similarity")
 
 
 class Calibration(Record, frozen=True, kw_only=True, dict=True):
     """Kept in the manifest. The default is for an index that was never merged or is too small to learn from.
 
-    Without `weights` the score tells by how much the best match is nearer than these pictures are to each other.
+    Without `weights` the score is by how much the best match is nearer than these pictures are to each other.
     """
 
     weights: tuple[float, ...] = ()
@@ -91,9 +91,9 @@ class Calibration(Record, frozen=True, kw_only=True, dict=True):
     spread: tuple[float, ...] = ()
     """Standard deviation of the same."""
     mean: str = ""
-    """Base64 of little-endian float16 (m,): mean of the catalogue's unit vectors in the space that was measured in."""
+    """Base64 of little-endian float16 (m,): mean of the catalogue's unit vectors in the space of the measurement."""
     space: str | None = None
-    """Name of the projection that was measured in; None: full vectors."""
+    """Name of the projection of the measurement; None: full vectors."""
     out_of_domain_at: float = msgspec.field(default=-2.0, name="far_at")
     """Score at which a stranger is as likely from elsewhere as from the same shop."""
     out_of_domain_width: float = msgspec.field(default=0.7, name="far_width")
@@ -107,7 +107,7 @@ class Calibration(Record, frozen=True, kw_only=True, dict=True):
     images: int = 0
     """Pictures in the index when it was fitted."""
     rejected: int = 0
-    """Answers among them that somebody had called no match."""
+    """Answers among them that somebody called no match."""
     cluster_weight: float = msgspec.field(default=0.0, name="trust")
     """How far the clusters found among the images were followed, 0 to 1; the rest are the default weights."""
     separability: float = 1.0
@@ -117,7 +117,7 @@ class Calibration(Record, frozen=True, kw_only=True, dict=True):
     first_centre: float = 0.0
     """Median of `features.first_log_odds` over the catalogue's own images, each left out …"""
     first_spread: float = 0.0
-    """… and their standard deviation; 0 where that was not measured."""
+    """… and their standard deviation; 0 if that was not measured."""
     first_slope: float = FIRST_SLOPE
     first_intercept: float = FIRST_INTERCEPT
     across: Across | None = None
@@ -125,7 +125,7 @@ class Calibration(Record, frozen=True, kw_only=True, dict=True):
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> Calibration:
-        """The calibration of a manifest; the default where there is none or another version wrote it."""
+        """The calibration of a manifest; the default if there is none or another version wrote it."""
         try:
             calibration = msgspec.convert(stored, cls)
         except msgspec.ValidationError:
@@ -161,7 +161,7 @@ class Calibration(Record, frozen=True, kw_only=True, dict=True):
         return np.exp(np.clip(-(np.asarray(scores) - self.out_of_domain_at) / self.out_of_domain_width, -30.0, 30.0))
 
     def confidence(self, score: float) -> float:
-        """Confidence in [0, 1] that the catalogue holds what was asked for."""
+        """Confidence in [0, 1] that the catalogue holds what was searched for."""
         share, held = self.out_of_domain_share, self.held_share
         strangers = (1.0 - held) / held * (1.0 - share + share * float(self.out_of_domain_ratio(np.array(score))))
         return 1.0 / (1.0 + math.exp(min(60.0, max(-60.0, math.log(strangers) - score))))
@@ -186,22 +186,22 @@ class Calibration(Record, frozen=True, kw_only=True, dict=True):
         return msgspec.structs.replace(self, held_share=held, out_of_domain_share=far)
 
     def first_if_held(self, around: Neighbourhood) -> float | None:
-        """Probability that the nearest row is right if the catalogue holds it; None where that was not fitted."""
+        """Probability that the nearest row is right if the catalogue holds it; None if that was not fitted."""
         if not self.first_spread or len(around.query) != len(self.mean_vector) or not len(around.rows):
             return None
         odds = first_log_odds(around, self.mean_vector, self.images)
         return sigmoid(self.first_intercept + self.first_slope * (odds - self.first_centre) / self.first_spread)
 
     def confidences(self, around: Neighbourhood, ranks: Sequence[int], held: float) -> list[float]:
-        """Confidence in [0, 1] of each result: of the first that it is right, of others what the answer's would be if
-        there were none nearer. Results look like pictures of the same shop, wherever the query is from.
+        """Confidence in [0, 1] of each result: for the first, that it is right; for others, what the answer's would be
+        if there were none nearer. Results look like pictures of the same shop, wherever the query is from.
 
         It never rises from one result to the next, nor above `held`. How right it is: docs/benchmarks-confidence.md.
 
         Args:
             around: As for `score`.
-            ranks: Of each result in `around`, rising; results behind its end have the confidence of the last.
-            held: Confidence that the catalogue holds what was asked for.
+            ranks: Of each result in `around`, rising; results after its end have the confidence of the last.
+            held: Confidence that the catalogue holds what was searched for.
         """
         found, least = [], held
         for number, rank in enumerate(ranks):
@@ -229,8 +229,8 @@ def score_of_rows(best: float, rows: Array) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """held: confidence that the catalogue holds what was asked for; confident: from which it is called so; matches:
-    confidence of each hit that it is what was asked for, never rising; score: what `held` was made of, where it was."""
+    """held: confidence that the catalogue holds what was searched for; confident: the least that is called so; matches:
+    confidence of each hit that it is what was searched for, never rising; score: what `held` was made from, if any."""
 
     held: float
     confident: float
@@ -239,7 +239,7 @@ class Judgement:
 
 
 class ConfidenceEstimator:
-    """Judges the answers of one index. Thread-safe; one a process."""
+    """Judges the answers of one index. Thread-safe; one per process."""
 
     def __init__(self) -> None:
         self._context = ConfidenceContext()
@@ -248,7 +248,7 @@ class ConfidenceEstimator:
         return self._context.calibration(manifest)
 
     def across(self, manifest: Manifest | None) -> Across | None:
-        """What is known of visitors' photos, where queries are to be answered across the gap."""
+        """What is known of visitors' photos, if queries are to be answered across the gap."""
         across = self.calibration(manifest).across
         return across if across is not None and across.is_on else None
 
@@ -263,7 +263,7 @@ class ConfidenceEstimator:
             return Judgement(0.0, CONFIDENT, [0.0] * len(hits.hits))
         ranks = [hit.rank for hit in hits.hits]
         if hits.is_listed:
-            # A page, or another order: each as sure as the match of its rank would be in an answer of the nearest.
+            # A later page or another order: each is as sure as the match of its rank in an answer of the nearest.
             lead = range(min(JUDGED, len(hits.nearest.rows)))
             nearest = replace(hits, hits=tuple(replace(hits.hits[0], rank=rank) for rank in lead), is_listed=False)
             judged = self.judge(nearest, query_labels, across)
@@ -296,7 +296,7 @@ class ConfidenceEstimator:
         return calibration.confidences(around, range(rank + 1), held)[rank]
 
     def features(self, hits: Hits) -> tuple[float, ...]:
-        """What an answer was judged by, to learn from at the next merge; nothing where it was not fitted."""
+        """What an answer was judged by, for the next merge to learn from; nothing if that was not fitted."""
         if hits.nearest is None or not hits.nearest.rows:
             return ()
         calibration = self._context.calibration(hits.nearest.snapshot.manifest)
@@ -306,14 +306,14 @@ class ConfidenceEstimator:
         return tuple(round(float(value), 6) for value in features(around, calibration.mean_vector))
 
     def common_vector(self, manifest: Manifest | None) -> Array | None:
-        """The mean full vector (d,) float32 of the catalogue, where the calibration knows it."""
+        """The mean full vector (d,) float32 of the catalogue, if the calibration knows it."""
         calibration = self._context.calibration(manifest)
         return calibration.mean_vector if calibration.is_fitted and calibration.space is None else None
 
 
 class ConfidenceContext:
     """Keeps what is needed between searches of one snapshot. One thread may replace what another is using: each call
-    works on what it took, and at worst reads once more."""
+    works on what it has taken, and at worst reads once more."""
 
     def __init__(self) -> None:
         self._frame = CoverageProjection(EMPTY_SPACE)
@@ -349,7 +349,7 @@ class ConfidenceContext:
         return Neighbourhood(placed, nearest.vectors, labels, query_labels, sampled)
 
     def _sampled(self, snapshot: Snapshot, calibration: Calibration, query: Array) -> Sampled | None:
-        """How a placed query stands to a sample of the catalogue; None where the calibration has no use for it."""
+        """How a placed query relates to a sample of the catalogue; None if the calibration has no use for it."""
         mean = calibration.mean_vector
         if len(mean) != len(query):
             return None
@@ -377,14 +377,14 @@ class ConfidenceContext:
 
 
 def sampled_rows(snapshot: Snapshot) -> list[Array]:
-    """For each block the rows (s,) int64 that stand for the whole catalogue, about `SAMPLED` together."""
+    """For each block the rows (s,) int64 that represent the whole catalogue, about `SAMPLED` together."""
     step = max(1, -(-snapshot.images // SAMPLED))
     found = [np.arange(step // 2, len(live.block), step) for live in snapshot.blocks]
     return [r if v.alive is None else r[v.alive[r]] for v, r in zip(snapshot.blocks, found, strict=True)]
 
 
 class RowLabels(Sequence[tuple[str, ...]]):
-    """The content labels of rows, read when they are asked for: of 64 rows five are."""
+    """The content labels of rows, read when needed: of 64 rows only five are."""
 
     def __init__(self, rows: Sequence[tuple[RowBlock, int]]) -> None:
         self._rows = rows

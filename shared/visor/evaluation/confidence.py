@@ -16,8 +16,8 @@ from visor.index.format.container import Array, unit
 
 
 def first_confidences(catalogue: EmbeddedFolder, queries: EmbeddedFolder | None) -> tuple[Array, NDArray[np.bool_]]:
-    """The confidence (q,) in each query's nearest picture of a catalogue, which holds what is asked for, and which of
-    these have the query's kind.
+    """The confidence (q,) in each query's nearest picture of a catalogue that holds its kind, and which of these
+    pictures have the query's kind.
 
     Args:
         queries: None: the catalogue's own pictures, each left out in turn.
@@ -40,7 +40,7 @@ def fitted(catalogue: EmbeddedFolder) -> Calibration:
 def surroundings(
     catalogue: EmbeddedFolder, queries: EmbeddedFolder, calibration: Calibration, *, leave_out: bool
 ) -> Iterator[tuple[Neighbourhood, NDArray[np.bool_]]]:
-    """What is around each query, and which results of its first page (12,) have its kind.
+    """The neighbourhood of each query, and which results of its first page (12,) have its kind.
 
     Args:
         leave_out: The queries are the catalogue's own pictures, and do not find themselves.

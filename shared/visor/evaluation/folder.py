@@ -87,6 +87,6 @@ def embedded_folder(folder: Path, settings: Settings, embedder: Embedder | None 
         raise BadRequest(
             f"None of the {len(files)} labelled files in {folder} can be decoded",
             valid="A sub-folder for each label, with pictures in it",
-            remedy="Mend the files that are named above",
+            remedy="Repair the files named above",
         )
     return EmbeddedFolder(np.concatenate(vectors), kinds, labels)

@@ -35,7 +35,7 @@ class Evaluation(Record, frozen=True, kw_only=True, omit_defaults=False):
     map: float
     """Mean over queries of the average precision over the whole ranking."""
     separation: float | None
-    """Area under the ROC curve: how likely a right first guess is more similar than a wrong one. None without both."""
+    """Area under the ROC curve: chance that a right first guess is more similar than a wrong one. None without both."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def evaluate(queries: Labelled, index: Labelled | None = None, *, metric: str = 
         raise BadRequest(
             f"No query has a label of the pictures to search in: {_some(queries.labels)} and {_some(searched.labels)}",
             valid="Two folders whose sub-folders have the same names",
-            remedy="Name the folders above the labels, and name a label alike in both",
+            remedy="Name the folders above the labels, and use the same name for a label in both",
         )
     searched_labels = np.asarray(searched.labels)
     scores, distances = Scores(), distances_to(searched.vectors, metric)
@@ -90,10 +90,10 @@ def _some(labels: Sequence[str]) -> str:
 def distances_to(
     vectors: NDArray[np.float32], metric: str
 ) -> Callable[[NDArray[np.float32]], NDArray[np.float32] | NDArray[np.float64]]:
-    """What gives distances (q, n) of queries (q, d) to vectors (n, d), as a search by that metric compares them.
+    """A function from queries (q, d) to distances (q, n) to vectors (n, d), as a search by that metric compares them.
 
-    For `cosine` 1 − dot product, as the vectors have unit length. What a metric needs to know of the whole, such as
-    variances, is that of `vectors`. Raises `BadRequest`: there is no such metric.
+    For `cosine` 1 − dot product, as the vectors have unit length. Statistics that a metric needs, such as
+    variances, are those of `vectors`. Raises `BadRequest`: there is no such metric.
     """
     if metric == "cosine":
         return lambda queries: np.float32(1) - queries @ vectors.T
@@ -128,7 +128,7 @@ class Scores:
         self._precision: list[float | None] = []
 
     def add(self, relevant: NDArray[np.bool_], similarity: float) -> None:
-        """A query's whole ranking: which of it have the query's label, and how similar the first of it is."""
+        """Add a query's whole ranking: which of it have the query's label, and how similar the first of it is."""
         self._first.append(bool(relevant[0]))
         self._similarity.append(similarity)
         self._share.append(float(relevant[:NEAREST].sum()) / NEAREST)

@@ -14,12 +14,12 @@ from visor.index.format.looks import Augmented
 
 SAMPLED = 64
 """Of 256 items by the first byte of their id: one in four, the same ones at each delivery. One in eight of 81 packshots
-left nine, whose mean took a third of the photos for catalogue images."""
+left nine, with whose mean a third of the photos were taken for catalogue images."""
 
 
 @dataclass
 class AugmentedQueries:
-    """The sample of one delivery: what stands on a plain ground is put on another one."""
+    """The sample of one delivery: items on a plain background are put on another one."""
 
     tried: int = 0
     _made: dict[str, tuple[Array, Array]] = field(default_factory=dict)
@@ -39,7 +39,7 @@ class AugmentedQueries:
         self._made[item] = vector, look
 
     def kept(self, dimension: int) -> Augmented:
-        """In the order of the ids."""
+        """The augmented queries in the order of their ids."""
         if not self._made:
             return replace(Augmented.none(dimension), tried=self.tried)
         ids = sorted(self._made)

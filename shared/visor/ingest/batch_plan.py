@@ -1,4 +1,4 @@
-"""The plan of one delivery of a batch: what is left to do, what came of it, and the writes that record it."""
+"""The plan of one delivery of a batch: what is left to do, its results, and the writes that record them."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ GONE_KEPT = timedelta(days=30)
 PAUSE_DAYS_MAX = 32
 """Longest time until a scheduled crawl tries again what failed; the first is a day, and each is twice the last."""
 DECIDING = ("allow_buckets", "allow_folders", "allow_hosts", "fetch_bytes_max", "pixels_max", "unsafe_item")
-"""Settings that decide whether a picture is taken, and that errors name as their remedy."""
+"""Settings that decide whether a picture is accepted, and that errors name as their remedy."""
 AHEAD_MS = 3_600_000
-"""A stored version that is this far in the future is of a clock that was ahead: what comes now is newer."""
+"""A stored version this far in the future comes from a clock that was ahead: what comes now is newer."""
 
 
 @dataclass
@@ -99,7 +99,7 @@ class BatchPlan:
     deletes: list[Change] = field(default_factory=list)
     failures: list[tuple[Change, ImageError]] = field(default_factory=list)
     superseded: list[str] = field(default_factory=list)
-    """Items that are newer, or deleted: their failures, which may have been recorded after that, are of the past."""
+    """Items that are newer, or deleted: their failures are out of date, even if they were recorded later."""
     _unmarked: dict[str, Document | None] = field(default_factory=dict)
     """By item, what its failure was before `mark`."""
 
@@ -110,7 +110,7 @@ class BatchPlan:
 
     @property
     def is_last(self) -> bool:
-        """Whether what fails now is recorded as failed, and left to a later crawl."""
+        """Whether items that fail now are recorded as failed, and left to a later crawl."""
         return self.attempt >= self.settings.embed_attempts_max
 
     def stored_version(self, item: str) -> int:
@@ -127,8 +127,8 @@ class BatchPlan:
         return int(failure.data["version"])
 
     def mark(self, change: Change) -> Put:
-        """The write, before an item is embedded alone, that its process ended meanwhile."""
-        ended = EmbedCrashed("The process ended while it was embedded", remedy="Look at the image: memory may lack")
+        """The write, made before an item is embedded alone, which records that the process ended meanwhile."""
+        ended = EmbedCrashed("The process ended while it was embedded", remedy="Check the image: memory may run out")
         data = as_document(self._failure(change, ended, self.now))
         self._unmarked[change.item.id] = self.failed_before.get(change.item.id)
         self.failed_before[change.item.id] = Document(key=change.item.id, data=data, revision=1)
@@ -148,7 +148,7 @@ class BatchPlan:
         return Put(collection=ITEMS, key=item, data=data, if_revision=0)
 
     def sort_changes(self) -> list[Change]:
-        """Leave out what is done already, note updates and deletes, and return what has to be embedded."""
+        """Leave out changes that are done already, note updates and deletes, and return the changes to embed."""
         to_embed = []
         for change in {change.item.id: self._in_order(change) for change in self.batch.changes}.values():
             document = self.documents.get(change.item.id)
@@ -169,7 +169,7 @@ class BatchPlan:
         return to_embed
 
     def _in_order(self, change: Change) -> Change:
-        """The change, with a version above what a clock that was ahead has left."""
+        """The change, with a version above that left by a clock that was ahead."""
         failure = self.failed_before.get(change.item.id)
         known = max(self.stored_version(change.item.id), failure.data["version"] if failure else -1)
         latest = int(self.now.timestamp() * 1000) + AHEAD_MS
@@ -178,7 +178,7 @@ class BatchPlan:
         return msgspec.structs.replace(change, version=known + 1)
 
     def writes(self, shard: str | None) -> list[Write]:
-        """Everything that came of the delivery, for one atomic commit. Counts it in the report as well.
+        """All results of the delivery, for one atomic commit. Counts it in the report as well.
 
         Args:
             shard: Name of the object with the vectors of `images`; None if there are none.
@@ -268,7 +268,7 @@ class BatchPlan:
             batch=self.batch.id,
             code=exc.code,
             reason=str(exc),
-            # The last try leaves it to the crawl at `next_at`: an origin that is away is no fault of the batch.
+            # The last try leaves it to the crawl at `next_at`: a silent origin is not a fault of the batch.
             retriable=exc.retriable and not self.is_last,
             at=now.isoformat(timespec="seconds"),
             model=self.model,
@@ -286,7 +286,7 @@ def named_settings(reason: str, settings: Settings) -> dict[str, str]:
 
 
 def nothing_to_compare(sentence: str) -> NothingToCompare:
-    """The record for an item that is indexed, but never taken for a copy of another one."""
+    """The record for an item that is indexed, but never counts as a near-duplicate of another one."""
     return NothingToCompare(
         sentence,
         valid="An image that shows something",
@@ -302,7 +302,7 @@ def _writable(item: Item) -> Item | None:
 
 
 def _same_image(document: Document | None, item: Item) -> bool:
-    """Whether an item's vector is still that of its image: who published an update may not have known."""
+    """Whether an item's vector is still that of its image: the publisher of an update may not have known."""
     return document is not None and (
         msgspec.convert(document.data["item"], Item).image_signature() == item.image_signature()
     )

@@ -1,10 +1,10 @@
 """Bucket events: a change in a bucket is published at once, without a crawl.
 
 Notifications come at least once and in any order. An object's generation is the microsecond at which it was written,
-and its metageneration counts the changes of its metadata since. A change's version is made of these and of the time
-that Cloud Storage gives, never of the time of arrival: the newest stands, and a repeated notification makes the same
-message again. A deletion is believed only if the object is gone:
-overwriting an object reports the old one as deleted, too.
+and its metageneration counts the changes of its metadata since. A change's version is made from these and from the time
+that Cloud Storage gives, never from the time of arrival: the newest wins, and a repeated notification makes the same
+message again. A deletion is accepted only if the object is gone: overwriting an object also reports the old one as
+deleted.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ METADATA = "google.cloud.storage.object.v1.metadataUpdated"
 
 
 class _Object(msgspec.Struct, frozen=True):
-    """What Visor reads of Cloud Storage's StorageObjectData."""
+    """The fields of Cloud Storage's StorageObjectData that Visor reads."""
 
     bucket: str
     name: str
@@ -52,12 +52,12 @@ class _Object(msgspec.Struct, frozen=True):
 
 
 class BucketEventHandler:
-    """Publishes what a bucket's notifications say.
+    """Publishes the changes that a bucket's notifications report.
 
     Args:
         sources: The bucket sources of the configuration.
         clock: Now.
-        attributes: What the owner declares of items' `extra`.
+        attributes: The attributes of items' `extra` that the owner declares.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class BucketEventHandler:
         self.sources, self.queue, self.clock, self.attributes = sources, queue, clock, attributes
 
     def handle(self, kind: str, data: Mapping[str, Any]) -> int:
-        """Publish what one notification says. Returns the number of changes; 0 if it concerns no source.
+        """Publish the change that one notification reports. Returns the number of changes; 0 if it concerns no source.
 
         Args:
             kind: The CloudEvent's type.
@@ -94,7 +94,7 @@ class BucketEventHandler:
                 metadata=event.metadata or {},
             )
         except (msgspec.ValidationError, ValueError) as exc:
-            found, remedy = f"A notification cannot be read: {exc}", "Send what Cloud Storage says of an object"
+            found, remedy = f"A notification cannot be read: {exc}", "Send an object as Cloud Storage describes it"
             raise BadRequest(found, valid="StorageObjectData as JSON", remedy=remedy) from exc
         changes = 0
         if event.timeDeleted and kind != DELETED:
@@ -119,5 +119,5 @@ class BucketEventHandler:
             item = checked_item(source.item(stored), self.attributes)
         except DropItem:
             return None
-        # New metadata leaves the generation as it is, and an update is embedded where the picture is another.
+        # New metadata does not change the generation, and an update is embedded if the picture differs.
         return Change(action="update", item=item, version=version)

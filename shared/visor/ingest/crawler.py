@@ -42,8 +42,8 @@ LINKS_SHARE = 0.1
 
 
 def folder_source_name(folder: Path, stores: Stores, configuration: SourcesFile) -> str:
-    """The name of the source that reads a folder, which is given without one: the folder's own name, and a mark of its
-    path behind it if the source of that name reads something else, or none can be called so.
+    """The name of the source for a folder that is given without one: the folder's own name, followed by a mark of its
+    path if the source of that name reads something else, or the name is not valid for a source.
 
     Args:
         folder: Resolved.
@@ -59,7 +59,7 @@ def folder_source_name(folder: Path, stores: Stores, configuration: SourcesFile)
     seen = SeenSet.load(stores.objects, folder.name)
     root = (seen.progress.checkpoint or {}).get("root")
     if root is None:
-        # Nothing is read yet, or by an older Visor: its pictures say where.
+        # Nothing was read yet, or an older Visor read it: its pictures show where.
         indexed = stores.documents.get(ITEMS, [*islice(seen.ids(), 20)]).values()
         urls = [live.item.image_url for one in indexed if (live := live_item(one.data))]
         is_ours = all(url.startswith(f"{folder.as_uri()}/") for url in urls)
@@ -81,7 +81,7 @@ class Crawler:
         request_budget: RequestBudget,
         attributes: Mapping[str, AttributeType] | None = None,
     ) -> None:
-        """`attributes`: what the owner declares of items' `extra`; None: each stays as its item has it."""
+        """`attributes`: those of items' `extra` that the owner declares; None: each stays as its item has it."""
         self.stores, self.fetcher, self.settings = stores, fetcher, settings
         self.meter, self.request_budget, self.attributes = meter, request_budget, attributes
 
@@ -95,7 +95,7 @@ class Crawler:
         confirm_loss: bool = False,
         on_change: Callable[[Change], object] | None = None,
     ) -> CrawlRun:
-        """One crawl run over `source`. Arguments as those of `Crawl`."""
+        """One crawl run over `source`. Arguments as in `Crawl`."""
         crawl = Crawl(
             source,
             objects=self.stores.objects,
@@ -129,8 +129,8 @@ class Crawler:
     ) -> list[CrawlRun]:
         """Crawl the sources that are due, the longest waiting first, then check links: in `settings.crawl_budget_s`.
 
-        A run that began before `alone_since` (an hour ago, where nobody says otherwise) and has not ended, ended with
-        its process: its source is due.
+        A run that began before `alone_since` (by default an hour ago) and has not recorded its end, ended with its
+        process: its source is due.
 
         A source that fails, in whatever way, is logged and recorded, and does not keep the others from running. Items
         that failed and are due are tried again.
@@ -172,16 +172,16 @@ class Crawler:
         return runs
 
     def forget(self, name: str) -> int:
-        """Delete a source's items and what is known of it. Returns how many items there were.
+        """Delete a source's items and all records of it. Returns how many items there were.
 
         Raises:
-            SourceError: The index has nothing of such a source.
+            SourceError: The index has nothing from such a source.
         """
         objects, documents = self.stores.objects, self.stores.documents
         seen = SeenSet.load(objects, name)
         if seen.generation == 0 and name not in (known for known, _, _ in remembered(documents)):
             raise SourceError(
-                f"The index has nothing of a source '{name}'",
+                f"The index has nothing from a source '{name}'",
                 valid="Sources that were crawled: "
                 + ", ".join(info.name.removeprefix("seen/").removesuffix(".npz") for info in objects.list("seen/")),
                 remedy="Pushed items are deleted one by one: DELETE /v1/items/ID",
@@ -189,13 +189,13 @@ class Crawler:
         version = max(seen.progress.version + 1, int(time.time() * 1000))
         changes = [Change.deletion(item, name, version) for item in seen.ids()]
         publish(self.stores.queue, changes, run="forget", batch_size=self.settings.batch_size)
-        # Last: a crash before publishes the same again.
+        # Last: after a crash before this, the same is published again.
         forget(documents, name)
         objects.delete(object_name(name))
         return len(changes)
 
     def try_again(self, failures: Iterable[Failure]) -> int:
-        """Have items that failed embedded once more, as many as hosts and the free tier allow. Returns how many."""
+        """Publish failed items again, as many as hosts and the free tier allow. Returns how many."""
         stores, room = self.stores, self.meter.headroom("embed")
         allowed = [
             f for f in islice(failures, room) if not is_web(f.image_url) or self.request_budget.reserve(f.image_url)

@@ -54,17 +54,17 @@ from visor.telemetry.traces import current, span
 
 LOG = logging.getLogger("visor.embed")
 RACES_MAX = 3
-"""Commits lost to other deliveries of the same items, before this one leaves them to the next delivery."""
+"""Commits lost to other deliveries of the same items before this delivery leaves them to the next one."""
 BUDGET_S = 500.0
 """Of the 540 s that the function has: a delivery starts again only if it can end within this."""
 ALONE_FROM = 3
 """Attempt from which the items of a batch are embedded one by one: its process has ended twice."""
 OURS = (VisorError, OSError, MemoryError)
-"""What stops a whole delivery: it says nothing about an item."""
+"""Errors that stop a whole delivery: they are not about one item."""
 PAUSE_WAITED_S = 300.0
-"""A host that wants to be left alone for no longer is waited for; a longer pause counts as a try."""
+"""A pause of a host up to this long is waited for; a longer pause counts as a try."""
 LAST_PAUSE_S = 5.0
-"""A last try waits for a pause as short as this: the items of a batch come one by one then, within `BUDGET_S`."""
+"""The last try waits for a pause up to this long: items of a batch then come one by one, within `BUDGET_S`."""
 EMBED_AT_ONCE = 4
 """Images embedded at once while others still download."""
 
@@ -74,7 +74,7 @@ class BatchIncomplete(FetchUnavailable):
 
     code = "batch_incomplete"
     counts = True
-    """False: the try embedded something, or asked no origin because all want to be left alone for now."""
+    """False: the try embedded something, or made no request because all hosts are in a pause."""
     done = EmbedReport()
     """What was committed."""
 
@@ -96,10 +96,10 @@ class BatchEmbedder:
 
     Args:
         read_image: Returns the bytes of an item's image, or raises an `ImageError`.
-        metrics: Counts items by what became of them.
+        metrics: Counts items by result.
 
     Raises:
-        ModelError: A file of the model is damaged: that is no failure of the items.
+        ModelError: A file of the model is damaged: that is not a failure of the items.
     """
 
     def __init__(
@@ -118,8 +118,8 @@ class BatchEmbedder:
         self.embedder, self.read_image, self.meter, self.clock = embedder, read_image, meter, clock
         self.objects, self.documents, self.settings = objects, documents, settings
         self.metrics = metrics or Metrics()
-        # Decoding has threads of its own, fewer than the downloads: pixels take most of the memory, and each thread
-        # that decodes keeps a heap of that size.
+        # Decoding has its own threads, fewer than downloads have: pixels take most of the memory, and each decoding
+        # thread keeps a heap of that size.
         self._decoding = ThreadPoolExecutor(settings.threads, "visor-decode")
 
     def embed(self, body: bytes, *, attempt: int = 1) -> EmbedReport:
@@ -145,7 +145,7 @@ class BatchEmbedder:
         return report
 
     def _reported(self, plans: Sequence[BatchPlan]) -> EmbedReport:
-        """What was done in all, logged and counted."""
+        """The sum of what was done, logged and counted."""
         report = EmbedReport()
         for plan in plans:
             self._log(plan)
@@ -172,10 +172,10 @@ class BatchEmbedder:
         return incomplete
 
     def _plans(self, batch: Batch, attempt: int) -> Iterator[BatchPlan]:
-        """Deliver a batch; if that fails in a way that nobody foresaw, its halves, so that an item stops only itself.
+        """Deliver a batch; if that fails in an unforeseen way, deliver its halves, so that an item stops only itself.
 
         Raises:
-            Exception: It says nothing about an item, or no other item went well.
+            Exception: It is not about one item, or no other item succeeded.
         """
         parts = [batch] if attempt < ALONE_FROM else batch.cut(1)
         crashed: list[tuple[Batch, Exception]] = []
@@ -293,7 +293,7 @@ class BatchEmbedder:
         try:
             data = self.read_image(change.item)
         except HostPaused as exc:
-            # A neighbour's error has its host left alone. No item fails for good without having been asked for.
+            # Another item's error paused this host. No item fails for good without a request for it.
             if not is_last or not 0 < (exc.retry_after_s or 0) <= LAST_PAUSE_S:
                 raise
             time.sleep(exc.retry_after_s or 0)
@@ -313,7 +313,7 @@ class BatchEmbedder:
         every = [*(image.pixels for image in images), *augmented.values()]
         with span("look", images=len(every)):
             embedded = self.embedder.embed(every)
-        # As of a photo that is searched for, the colours of an augmented image are those of its middle.
+        # As with a photo that is searched for, the colours of an augmented image are those of its middle.
         boxes = [None] * len(images) + [view_of(pixels, CLOSER_VIEWS[-1]) for pixels in augmented.values()]
         colours = [colour_signature(pixels, box) for pixels, box in zip(every, boxes, strict=True)]
         looks = [pack_look(p, c) for p, c in zip(embedded.probabilities, colours, strict=True)]
@@ -324,7 +324,7 @@ class BatchEmbedder:
             if safety is not None and safety.unsafe:
                 plan.failures.append((image.change, unsafe_image(safety, self.settings.unsafe_item)))
             else:
-                # Without the pixels, which are what takes memory.
+                # Without the pixels, which take most of the memory.
                 labels = () if image.blank else embedded.labels[row]
                 vector, look = embedded.vectors[row], looks[row]
                 plan.images.append(EmbeddedImage(*image[:4], vector, labels, safety, look, image.blank))
@@ -371,5 +371,5 @@ def unsafe_image(safety: Safety, threshold: float) -> UnsafeImage:
 
 
 def _about(plan: BatchPlan, items: list[str]) -> dict[str, object]:
-    """What a line of the log carries, so that all lines of a batch or an item can be found."""
+    """The fields of a log line, by which all lines of a batch or an item can be found."""
     return {"batch": plan.batch.id, "run": plan.batch.run, "source": plan.batch.source, "items": items}

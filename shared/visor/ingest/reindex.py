@@ -1,9 +1,10 @@
-"""Reindex: embed every item anew with another model, beside the index that is being searched, then switch.
+"""Reindex: embed every item again with another model, next to the index that is being searched, then switch.
 
-The document `index/model` says whose index is searched. A reindex publishes an `embed` change, at its own version, for
-each item that another model embedded; embed and compact do the rest as always, under the new model's fingerprint.
-When no such item is left and the new index is merged, the document is replaced, and running searches follow it. Items
-that cannot be embedded keep the old index searched, until they can or their owner says that they need not.
+The document `index/model` names the model whose index is searched. A reindex publishes an `embed` change, at its own
+version, for each item that another model embedded; embed and compact do the rest as always, under the new model's
+fingerprint. When no such item is left and the new index is merged, the document is replaced, and running searches
+follow it. While items cannot be embedded, the old index stays searched, until they can or their owner accepts their
+loss.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ LOG = logging.getLogger("visor.reindex")
 PAGE = 500
 """Item documents read at once."""
 OVERLAP_S = 900.0
-"""For this long after the start, deliveries that were under way may still embed items with the old model."""
+"""For this long after the start, deliveries under way may still embed items with the old model."""
 KEPT_S = 3600.0
 """How long the old index stays after the switch, for searches that have not seen the switch yet."""
 
@@ -45,7 +46,7 @@ class ReindexReport(Record, frozen=True, kw_only=True):
     published: int = 0
     """Items published since the reindex began."""
     left: int = 0
-    """Items that the new index does not have, for failures that are recorded. Counted once all are published."""
+    """Items that the new index lacks because of recorded failures. Counted once all are published."""
     done: bool = False
     """Every item is embedded; the switch follows the next merge."""
     switched: bool = False
@@ -72,10 +73,10 @@ class Reindex:
     def publish(
         self, progress: Callable[[int], None] = lambda published: None, *, confirm_loss: bool = False
     ) -> ReindexReport:
-        """Publish what is not yet published.
+        """Publish the items that are not yet published.
 
         Args:
-            confirm_loss: Switch to the new index even if it lacks what could not be embedded.
+            confirm_loss: Switch to the new index even if it lacks items that could not be embedded.
 
         Raises:
             Conflict: Another reindex runs at the same time.
@@ -90,13 +91,13 @@ class Reindex:
             return ReindexReport(current=self.model, building=None, done=True, switched=True)
         if state.building != self.model:
             until = self._until()
-            # Cancelled: items that only the other model embedded are embedded back, and its index is dropped.
+            # Cancelled: items that only the other model embedded are embedded again here, and its index is dropped.
             previous = state.building if state.current == self.model else state.previous
             state = CurrentModel(current=state.current, building=self.model, until=until, previous=previous)
             revision = self._save(state, revision)
         elif state.cursor and not self.queue.waiting():
-            # Whoever embedded with another model meanwhile took what was published for done, or added items: what is
-            # left is published anew.
+            # A process that embedded with another model meanwhile took published items for done, or added items: those
+            # that are left are published again.
             state = msgspec.structs.replace(state, cursor="", until=self._until())
         if confirm_loss and not state.loses:
             state = msgspec.structs.replace(state, loses=True)
@@ -116,15 +117,15 @@ class Reindex:
 
     def _until(self) -> str:
         newest = self.documents.query(ITEMS, order_by="indexed_at", descending=True, limit=1)
-        # Those that were indexed while the clock was ahead count, too.
+        # Items that were indexed while the clock was ahead count, too.
         return max([_iso(self.clock() + OVERLAP_S), *(f"{one.data['indexed_at']}~" for one in newest)])
 
     def _save(self, state: CurrentModel, revision: int) -> int:
         if not write_current(self.documents, state, revision):
             raise Conflict(
-                "Another reindex wrote how far it is",
+                "Another reindex recorded its progress",
                 valid="One reindex at a time",
-                remedy="Let it end, or run this one again to go on from there",
+                remedy="Wait until it ends, or run this one again to continue from there",
             )
         return read_current(self.documents)[1]
 
@@ -157,7 +158,7 @@ def check_model(documents: DocumentStore, model: str, name: str) -> None:
 def switch_if_done(documents: DocumentStore, model: str, *, clock: Callable[[], float] = time.time) -> ReindexReport:
     """After a merge of `model`'s index: note the first model of an index, or end a reindex that has nothing left.
 
-    Costs one read where no reindex runs.
+    Costs one read if no reindex runs.
     """
     state, revision = read_current(documents)
     if state is None:
@@ -188,7 +189,7 @@ def finish_reindex(objects: ObjectStore, documents: DocumentStore, model: str) -
 def is_old_index_free(documents: DocumentStore, model: str, *, clock: Callable[[], float] = time.time) -> bool:
     """Whether the index that the switch to `model` replaced may be deleted.
 
-    Never while a reindex runs: documents name each of its models for the vectors that only that index has.
+    Never while a reindex runs: documents name each of its models, for vectors that only that index has.
     """
     state, _ = read_current(documents)
     is_served = state is not None and state.current == model and state.building is None
@@ -200,8 +201,8 @@ def _drop_others(objects: ObjectStore, documents: DocumentStore, model: str) -> 
     commits = read_commits(documents)
     state, revision = read_current(documents)
     if state is None or not is_old_index_free(documents, model):
-        return  # a reindex has begun, and what is read above may be its
-    # What could not be embedded loses its vector now: another reindex takes it for an item of no model.
+        return  # a reindex has begun, and what was read above may belong to it
+    # Items that could not be embedded lose their vectors now: another reindex takes them for items of no model.
     lost = documents.get(ITEMS, sorted(lacking_items(documents, model)))
     for one in lost.values():
         data = {**one.data, "model": ""}
@@ -220,7 +221,7 @@ def _left(documents: DocumentStore, model: str) -> Iterator[Document]:
 def lacking_items(documents: DocumentStore, model: str) -> set[str]:
     """Ids of the items that only another model's index has, and whose embedding failed: embed leaves them out."""
     failures = documents.query(FAILURES)
-    # A damaged one says nothing of its item: `visor check` names it.
+    # A damaged failure record does not name its item: `visor check` reports it.
     failed = {
         one.key: int(one.data["version"])
         for one in failures

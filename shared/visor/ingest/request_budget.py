@@ -1,7 +1,7 @@
 """The day's request budget: how many requests a source made and a host got today, over all runs and functions.
 
 One document a day (collection `requests`, key `2026-11-21`, UTC) counts requests by source and by host. It is read when
-the first request is made and written once in `FLUSH_S` or `FLUSH_REQUESTS`: a process that is killed forgets at most
+the first request is made and written once every `FLUSH_S` or `FLUSH_REQUESTS`: a process that is killed loses at most
 those. Redirects are not counted.
 
 Only crawl keeps the budget: it makes the requests to catalogues itself, and counts a picture's download when it
@@ -30,7 +30,7 @@ _SOURCE, _HOST = "source ", "host "
 
 
 class RequestBudget:
-    """Counts requests and refuses those beyond the day's limit. Thread-safe; one a process.
+    """Counts requests and refuses those beyond the day's limit. Thread-safe; one per process.
 
     Args:
         host_a_day: Requests to one host a day; 0: no limit.
@@ -51,7 +51,7 @@ class RequestBudget:
             source_a_day: Requests that the source may make a day; None: no limit.
 
         Raises:
-            QuotaReached: The source or the host has reached its limit of today; nothing is counted.
+            QuotaReached: The source or the host has reached today's limit; nothing is counted.
         """
         host = host_of(url)
         with self._lock:
@@ -59,7 +59,7 @@ class RequestBudget:
             if source_a_day is not None and self._used(_SOURCE + source) >= source_a_day:
                 raise self._used_up(f"Source '{source}' has made the {source_a_day:,} requests of its requests_a_day")
             if self.host_a_day and self._used(_HOST + host) >= self.host_a_day:
-                raise self._used_up(f"{host} has got the {self.host_a_day:,} requests of VISOR_HOST_REQUESTS_A_DAY")
+                raise self._used_up(f"{host} has had the {self.host_a_day:,} requests of VISOR_HOST_REQUESTS_A_DAY")
             self._count({_SOURCE + source: 1, _HOST + host: 1})
 
     def reserve(self, url: str) -> bool:

@@ -61,7 +61,7 @@ class RunRecord:
             self.why.append(f"{failure.key:.200}: {failure.reason}")
 
     def likeliest_cause(self) -> str:
-        """Why a pass saw nothing, or much less than before: most of what it failed at and passed over."""
+        """Why a pass saw nothing, or much less than before: most of its failures and reasons to pass items over."""
         reasons = Counter(self._named(self._failures)) + self.passed_over
         if not reasons and not self.counts["seen"]:
             return "the source answered, and listed nothing at all"
@@ -89,7 +89,7 @@ class RunRecord:
         return self.run
 
     def _named(self, kinds: Counter[str]) -> dict[str, int]:
-        """The most frequent kinds, each by the first reason of it, with how often."""
+        """The most frequent kinds, each named by its first reason, and their counts."""
         first = (
             (self._first.get(kind, kind)[:REASON_MAX], kind, count) for kind, count in kinds.most_common(KINDS_MAX)
         )
@@ -101,7 +101,7 @@ class RunRecord:
 
 
 def failure_class(reason: str) -> str:
-    """Why a row failed, without what is its own: quoted texts, URLs and numbers."""
+    """Why a row failed, without what is specific to it: quoted texts, URLs and numbers."""
     text = re.sub(r"'[^']*'|\"[^\"]*\"|https?://\S+", "…", reason)
     return re.sub(r"\d+(?:[.,]\d+)*", "#", text)[:120]
 

@@ -40,7 +40,7 @@ class SourceState(Record, frozen=True, kw_only=True):
     failures: dict[str, int] = msgspec.field(default_factory=dict)
     """Items that could not become searchable, by error code."""
     links: dict[str, int] = msgspec.field(default_factory=dict)
-    """What the link check did over all runs; `suspect` and failures by code are of now."""
+    """What the link check did over all runs; `suspect` and failures by code are current."""
     requests_today: int = 0
     requests_a_day: int | None = None
 
@@ -61,7 +61,7 @@ def live_failures(documents: DocumentStore) -> list[Failure]:
 
 
 def may_succeed(failure: Failure, settings: Settings) -> bool:
-    """Whether another try may end otherwise now. What the queue still delivers is not tried beside it."""
+    """Whether another try may have another result now. Items that the queue still delivers are not tried here."""
     changed = any(str(getattr(settings, name, "")) != value for name, value in failure.settings.items())
     return not failure.retriable and (changed or not failure.certain)
 
@@ -76,7 +76,7 @@ def due_failures(documents: DocumentStore, now: datetime) -> list[Failure]:
 def publish_again(
     documents: DocumentStore, queue: Queue, failures: Sequence[Failure], *, batch_size: int, now: datetime
 ) -> int:
-    """Have items that failed embedded once more. Returns how many: those whose failure holds what to embed.
+    """Publish failed items again. Returns how many: those whose failure record holds what to embed.
 
     A failure is marked first: a crash in between tries it again a day later.
     """
@@ -95,9 +95,9 @@ def publish_again(
 
 
 def runs_of(documents: DocumentStore, configuration: SourcesFile, limit: int) -> dict[str, list[CrawlRun]]:
-    """The latest runs of each source that has had one, the newest first: a read each, on Firestore.
+    """The latest runs of each source that has had one, the newest first: one read each on Firestore.
 
-    Runs of a clock that was ahead are left out.
+    Runs recorded by a clock that was ahead are left out.
     """
     found = {}
     latest = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
@@ -149,7 +149,7 @@ def states(
     """The state of every source of the configuration.
 
     Args:
-        runs: As `runs_of` gives them.
+        runs: As `runs_of` returns them.
         failures: Source and error code of each recorded failure.
         requests: Requests of today, by source.
         links: What is known about links.

@@ -22,15 +22,15 @@ FORMAT = 1
 ROW = np.dtype(
     [("high", "<u8"), ("low", "<u8"), ("image", "V8"), ("metadata", "V8"), ("seen", "<u4"), ("missing", "u1")]
 )
-"""37 bytes an item: its 128-bit id in two halves, the signatures, the pass that saw it last, passes missed since."""
+"""37 bytes per item: its 128-bit id in two halves, the signatures, the pass that saw it last, passes missed since."""
 
 SAID_GONE = 3
-"""Passes missed by an item of which the catalogue itself says that it is gone."""
+"""Missed passes of an item that the catalogue itself reports as gone."""
 UNREAD_MAX = 2_000
 """Places that could not be read, beyond which absence means nothing in a pass."""
 
 Difference = Literal["new", "picture", "metadata", "none", "other picture", "other metadata"]
-"""What differs from the pass before; `other`: from what this pass itself listed under the same key."""
+"""What differs from the previous pass; `other`: from what this pass itself listed under the same key."""
 
 
 class Progress(Record, frozen=True, kw_only=True):
@@ -42,15 +42,15 @@ class Progress(Record, frozen=True, kw_only=True):
     version: int = 0
     """Version of everything that this pass publishes."""
     open: bool = False
-    """The pass is under way and goes on from `checkpoint`."""
+    """The pass is under way and continues from `checkpoint`."""
     checkpoint: dict[str, Any] | None = None
     partial: bool = False
     """A page of this pass covered only changes, so absence means nothing."""
     unread: Mapping[str, int] = {}
-    """Places that the last pass could not read (hashed), each with the number of the first of the passes in a row that
-    could not: what was seen in that pass or later was seen elsewhere."""
+    """Places that the last pass could not read (hashed), each with the number of the first of the successive passes
+    that could not: what was seen in that pass or later was seen elsewhere."""
     unread_now: Mapping[str, int] = {}
-    """The same of the pass that is under way."""
+    """The same for the pass that is under way."""
     failed_at: str = ""
     """Hash of the checkpoint at which the last run failed."""
 
@@ -99,7 +99,7 @@ class SeenSet:
         except Exception as exc:  # zipfile, zlib, tokenize, msgspec and NumPy each have their own
             raise CorruptObject(
                 f"Seen-set {object_name(source)} cannot be read: {exc}",
-                remedy="Run `visor check --repair`: it is made again from the documents of its items",
+                remedy="Run `visor check --repair`: it is rebuilt from the documents of its items",
             ) from exc
         raise NewerFormat(
             f"Seen-set {object_name(source)} has format {progress['format']}",
@@ -144,7 +144,7 @@ class SeenSet:
                 row["seen"], row["missing"] = self.progress.number, 0
 
     def see_gone(self, ids: Iterable[str]) -> None:
-        """Note that the catalogue itself says of these items that they are gone."""
+        """Note that the catalogue itself says that these items are gone."""
         for item in ids:
             row = self._find(bytes.fromhex(item))
             if row is not None and row["seen"] != self.progress.number:
@@ -161,12 +161,12 @@ class SeenSet:
     def end_pass(self, *, loss_share: float, confirmed: bool) -> Ending:
         """End a pass: count what it did not see. `partial` passes count only what the catalogue says is gone.
 
-        A pass that misses more than `loss_share` of the items is no evidence that they are gone, unless somebody has
+        A pass that misses more than `loss_share` of the items is not evidence that they are gone, unless somebody has
         `confirmed` it: then they are gone at once.
 
-        A row that is taken out while pages are read moves another one to a page that was read already, which so is
-        missed though it is there. In the pass after that, the one that was taken out is missing for the first time. So
-        where others have just gone, what is missing for the second time waits for a third.
+        A row that is removed while pages are read moves another row to a page that was read already: that row is
+        missed though it is there. In the next pass, the removed row is missing for the first time. So if others have
+        just gone, items missing for the second time wait for a third.
         """
         self.fold()
         number, missed = self.progress.number, self._rows["missing"]
@@ -178,7 +178,7 @@ class SeenSet:
         lost = int(np.count_nonzero(missing & ~again))
         is_loss = lost > loss_share * len(self._rows)
         if not is_loss:
-            # Without the limit the uint8 count would overflow after 255 passes.
+            # Without this limit the uint8 count would overflow after 255 passes.
             missed[missing] = np.where(missed[missing] == SAID_GONE, SAID_GONE, np.minimum(missed[missing], 1) + 1)
         elif confirmed:
             missed[missing] = SAID_GONE

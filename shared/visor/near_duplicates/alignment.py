@@ -1,6 +1,6 @@
-"""Aligns a query image with the sketches of candidates in every way that an edit would have moved it.
+"""Aligns a query image with the sketches of candidates in every way that an edit may have moved it.
 
-A hypothesis says where the whole of a candidate would lie in the query: larger than it (the query is a crop), smaller
+A hypothesis says where the whole candidate would be in the query: larger than it (the query is a crop), smaller
 (the query has a border or is a screenshot), partly covered (a caption), mirrored or turned. Under each hypothesis the
 query is averaged over the candidate's cells as far as it covers them, and compared by normalised correlation, which
 brightness and contrast do not change. All hypotheses of a query against k candidates are two matrix products.
@@ -33,7 +33,7 @@ from visor.near_duplicates.sketch import (
 Interval = tuple[float, float]
 Intervals = tuple[Interval, ...]
 Rectangle = tuple[Interval, Interval]
-"""Left and right, top and bottom of a candidate as fractions of the query; beyond 0…1 where the query is a crop."""
+"""Left and right, top and bottom of a candidate as fractions of the query; beyond 0…1 if the query is a crop."""
 Mask = NDArray[np.bool_]
 Cells = tuple[Floats, Mask]
 """(h, CELLS * CELLS) means of the query under h hypotheses, and which of them the query covers."""
@@ -51,7 +51,7 @@ _BACK = {
     Image.Transpose.ROTATE_90: Image.Transpose.ROTATE_270,
     Image.Transpose.ROTATE_270: Image.Transpose.ROTATE_90,
 }
-"""What undoes a turn that does not undo itself."""
+"""The inverses of turns that are not their own inverse."""
 
 
 def undone(turn: Image.Transpose) -> Image.Transpose:
@@ -89,9 +89,9 @@ class Aligner:
         return self.planes.nbytes + PLANE * PLANE + self._small.width * self._small.height
 
     def _hypotheses(self) -> tuple[Cells, int, list[Placement]]:
-        """The hypotheses, how many of them are covers, and where those of a rotation lie.
+        """The hypotheses, how many of them are covers, and the placements of those of a rotation.
 
-        Made when there is something to align: it takes longer than all else that is known of a query."""
+        Made when there is something to align: it takes longer than everything else computed of a query."""
         luma = self.planes[..., 0]
         covered, (rotated, rotations) = _covered(luma), _rotated(self._small)
         parts = [*(grid.cells(luma) for grid in _grids()), covered, _turned(self._square), rotated]
@@ -103,7 +103,7 @@ class Aligner:
 
         Args:
             candidates: (k, CELLS * CELLS) float32 luma, 0…255.
-            enough: A fit that need not be made better; those below it but near are refined.
+            enough: A fit that need not be improved; fits a little below it are refined.
         """
         (cells, masks), *_ = self._hypotheses()
         correlations = correlate(cells, masks, candidates)
@@ -117,7 +117,7 @@ class Aligner:
         return found
 
     def placement(self, candidate: Floats) -> Placement:
-        """The best hypothesis of where one candidate, (1, CELLS * CELLS) as for `best_fit`, lies."""
+        """The best hypothesis for the place of one candidate, (1, CELLS * CELLS) as for `best_fit`."""
         cells, covered, rotations = self._hypotheses()
         best = int(correlate(*cells, candidate)[:, 0].argmax())
         rectangles = _rectangles()
@@ -152,7 +152,7 @@ def correlate(templates: Floats, masks: Mask, candidates: Floats) -> Floats:
     count = np.maximum(weights.sum(axis=1, keepdims=True), 1)
     centred = (templates - (templates * weights).sum(axis=1, keepdims=True) / count) * weights
     contrast = np.sqrt((centred**2).sum(axis=1, keepdims=True) / count)
-    # Centred on a middle grey, or the difference of two large squares would lose its digits.
+    # Centred on a middle grey; otherwise the difference of two large squares would lose its digits.
     around = candidates - np.float32(128)
     mean = weights @ around.T / count
     deviation = np.sqrt(np.maximum(weights @ (around**2).T / count - mean**2, 0))
@@ -163,9 +163,9 @@ def correlate(templates: Floats, masks: Mask, candidates: Floats) -> Floats:
 
 
 def _fit(template: Floats, mask: Mask, candidate: Floats, correlation: float) -> float:
-    """The correlation of a template (c,) with a candidate (c,), or less: things of about one outline on a plain ground
-    correlate, whatever they are, but more luma is left unexplained, the edges between their cells correlate less, and
-    one has more contrast than an edit gives. Edges do not count where there is contrast and little is unexplained."""
+    """The correlation of a template (c,) with a candidate (c,), or less: any objects of similar outline on a plain
+    background correlate, but more luma is left unexplained, the edges between their cells correlate less, and one has
+    more contrast than an edit causes. Edges do not count if there is contrast and little is unexplained."""
     deviation = candidate[mask].std()
     gain = max(template[mask].std(), CONTRAST_FLOOR) / max(deviation, CONTRAST_FLOOR)
     if not 1 / GAIN_MAX <= gain <= GAIN_MAX:
@@ -226,7 +226,7 @@ def _rectangles() -> list[Rectangle]:
 
 
 def _borders() -> tuple[Intervals, Intervals]:
-    """The query shows the candidate with a border, or as it is: sides alike, above and below independently."""
+    """The query shows the candidate with a border, or as it is: the same on both sides, independent above and below."""
     sides = (0.0, 0.03, 0.06, 0.09, 0.12, 0.16, 0.2)
     ends = (0.0, 0.03, 0.06, 0.09, 0.12, 0.15, 0.18, 0.22, 0.26, 0.3)
     return tuple((side, 1 - side) for side in sides), tuple((top, 1 - low) for top in ends for low in ends)
@@ -241,7 +241,7 @@ def _crops() -> list[tuple[Intervals, Intervals]]:
 
 
 def _windows(size: float) -> Intervals:
-    """Where the candidate lies if the query is a window of `size` of it, about 4 % of the candidate apart."""
+    """Where the candidate is if the query is a window of `size` of it, about 4 % of the candidate apart."""
     starts = np.linspace(0, 1 - size, max(1, round((1 - size) / 0.04) + 1))
     return tuple((-start / size, (1 - start) / size) for start in starts.tolist())
 
@@ -276,10 +276,10 @@ def _turned(square: Image.Image) -> Cells:
 
 
 def _rotated(small: Image.Image) -> tuple[Cells, list[Placement]]:
-    """The query, small and grey, turned back by each angle, the candidate in its middle as large as three habits leave
-    it.
+    """The query, small and grey, turned back by each angle, with the candidate in its middle as large as each of three
+    ways to rotate leaves it.
 
-    Rotating keeps the size (corners are cut), grows it until all corners fit, or cuts out what has no empty corners.
+    Rotating keeps the size (corners are cut), enlarges it until all corners fit, or crops it until no corner is empty.
     """
     width, height = small.size
     templates, masks, placements = [], [], []

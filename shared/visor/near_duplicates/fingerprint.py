@@ -1,4 +1,4 @@
-"""The fingerprint of an image, which tells whether another one is the same: a PDQ hash and a tiny sketch of its pixels.
+"""The fingerprint of an image, which shows whether another one is the same: a PDQ hash and a tiny sketch of its pixels.
 
 Layout of one row, `HASH_BYTES` long, uint8:
 
@@ -8,7 +8,7 @@ Layout of one row, `HASH_BYTES` long, uint8:
 | 32-121 | luma of 12 x 12 cells, row by row, 5 bits each (0…31), most significant bit first |
 | 122-139 | Cb, then Cr, of 3 x 3 cells, 8 bits each |
 
-The sketch is what tells crops, frames, captions and changes of colour apart; docs/decisions/images-hash.md has the
+The sketch distinguishes crops, frames, captions and changes of colour; docs/decisions/images-hash.md has the
 measurements. PDQ: Facebook, 'The TMK+PDQF video-hashing algorithm and the PDQ image-hashing algorithm' (2019). Stored
 hashes are compared by their bits, so every rounding is that of Facebook's reference in C++ on x86-64: float32 sums in
 its order, which is why there is no matrix product, whose order a BLAS is free to choose.
@@ -59,7 +59,7 @@ def perceptual_hash(pixels: Image.Image) -> bytes:
 
 
 def pdq(pixels: Image.Image) -> bytes:
-    """The 32 bytes of PDQ. The image is brought to one size first: PDQ's own filter depends on it."""
+    """The 32 bytes of PDQ. The image is scaled to one size first: PDQ's own filter depends on it."""
     square = pixels.resize((PDQ_EDGE, PDQ_EDGE), Image.Resampling.BILINEAR, reducing_gap=2.0)
     return np.packbits(pdq_bits(np.asarray(square))).tobytes()
 
@@ -78,7 +78,7 @@ def pdq_bits(square: Bytes) -> NDArray[np.bool_]:
 
 def _box(rows: Floats) -> Floats:
     """The means of each value and the next along each row, as columns; the last value stays. From a running sum, which
-    each value enters and leaves."""
+    adds each value and later subtracts it."""
     steps = np.empty((len(rows), 2 * PDQ_EDGE - 1), np.float32)
     steps[:, :2], steps[:, 2:-1:2] = rows[:, :2], rows[:, 2:]
     np.negative(rows[:, :-2], out=steps[:, 3::2])
@@ -89,7 +89,7 @@ def _box(rows: Floats) -> Floats:
 
 
 def _summed(left: Floats, right: Floats) -> Floats:
-    """The sum of products over the first axis. It is the slow one in memory, so NumPy adds one term after the other."""
+    """The sum of products over the first axis. It is memory's slow axis, so NumPy adds one term at a time."""
     total: Floats = np.multiply(left, right, order="C").sum(axis=0)
     return total
 

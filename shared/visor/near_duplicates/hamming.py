@@ -17,7 +17,7 @@ PAIRS_AT_ONCE = 128
 BANDS = 16
 """Parts of 16 bits that a PDQ hash is cut into: two hashes that differ in fewer bits than this agree in one part."""
 BAND_NEIGHBOURS = 4
-"""Rows with the same part that are compared with each other, so that a part that all share costs no square."""
+"""Rows with the same part that each is compared with, so that a part shared by all does not cost quadratic time."""
 
 
 def hash_distances(hashes: Array, others: Array) -> Array:
@@ -28,12 +28,12 @@ def hash_distances(hashes: Array, others: Array) -> Array:
 
 
 def first_duplicate(hashes: Array, vectors: Array, images: int | None = None) -> Array:
-    """For each of n rows in rank order, the first near-duplicate of it (itself if there is none): (n,) int64.
+    """For each of n rows in rank order, its first near-duplicate (itself if there is none): (n,) int64.
 
     Args:
         hashes: (n, h) uint8.
         vectors: (n, m) float32, unit length.
-        images: Look for near-duplicates of so many different images only, which costs `images` · n at most.
+        images: Look for near-duplicates of only this many different images, which costs `images` · n at most.
     """
     leader = np.arange(len(hashes))
     words = np.ascontiguousarray(hashes[:, :PDQ_BYTES]).view(np.uint64)

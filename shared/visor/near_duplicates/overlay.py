@@ -14,25 +14,25 @@ from visor.near_duplicates.fingerprint import CELLS, cell_means
 FITTED_SIDE = 128
 """Longest side in pixels at which a placement is fitted to the pixels."""
 STEPS = (0.01, 0.005, 0.0025, 0.001)
-"""By which edges are moved for that, in fractions of a side."""
+"""Steps by which edges are moved in that fit, as fractions of a side."""
 COVERED_MIN = 0.25
 """Least share of the first picture that the second has to cover."""
 CONTRAST_MIN = 2.0
-"""Standard deviation of luma below which pictures agree in nothing."""
+"""Standard deviation of luma below which pictures count as not alike."""
 
 
 def lay_over(
     first: Image.Image, second: Image.Image, aligners: tuple[Aligner, Aligner] | None = None
 ) -> tuple[Image.Image, Image.Image, float]:
-    """The second picture as it lies over the first, and what of the first it covers.
+    """The second picture laid over the first, and which part of the first it covers.
 
     Args:
         first, second: RGB, of the same motif: whole, cropped, with a border, mirrored or turned.
-        aligners: Of both, where they are there already.
+        aligners: Those of both pictures, if they exist already.
 
     Returns:
-        RGB and L of the first one's size; L is 255 where it is covered. And the correlation of their lumas there, -1 to
-        1.
+        RGB and L of the first one's size, L being 255 where it is covered; and the correlation of their lumas there, -1
+        to 1.
     """
     one, two = aligners or (Aligner(first), Aligner(second))
     over, under = (
@@ -77,7 +77,7 @@ def _inverse(placement: Placement) -> Placement:
 
 
 def _likeness(first: Image.Image, second: Image.Image, placement: Placement) -> float:
-    """Correlation of the lumas of two grey pictures where they lie over each other."""
+    """Correlation of the lumas of two grey pictures where they overlap."""
     laid, covered = _laid(second, placement, first.size)
     inside = np.asarray(covered) > 0
     if inside.mean() < COVERED_MIN:

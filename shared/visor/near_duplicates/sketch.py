@@ -1,4 +1,4 @@
-"""The numbers of a sketch, and of how two are aligned. Nothing here needs a picture."""
+"""The constants of a sketch, and of the alignment of two. Nothing here needs a picture."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ COVERED_MIN = 0.3
 CONTRAST_FLOOR = 4.0
 """Standard deviation of luma below which cells count as flat: noise and quantisation, not likeness."""
 CONTRAST_LARGE = 20.0
-"""Standard deviation of luma from which what is left unexplained says enough."""
+"""Standard deviation of luma from which on the unexplained luma is evidence enough."""
 EDGES_SLACK = 0.04
-"""By how much less than the cells the edges between them may correlate (docs/decisions/images-hash.md)."""
+"""How much less the edges between cells may correlate than the cells themselves (docs/decisions/images-hash.md)."""
 REST_SCALE, SMALL_REST_SCALE = 300.0, 175.0
 """Unexplained luma, as a standard deviation over cells (0…255), at which a fit has fallen from 1 to 0: 12 cost .04. The
 small one, by which 7 cost as much, is for candidates whose edges correlate less."""
 GAIN_MAX = 2.0
-"""Times that an edit makes contrast larger or smaller, at most."""
+"""Greatest factor by which an edit makes contrast larger or smaller."""
 REFINED_WITHIN = 0.1
-"""A fit this far below what would be enough is worth a closer look at where the candidate lies."""
+"""A fit at most this far below what would be enough is worth refining the candidate's place."""
 SMALL = 160
-"""Pixels of the longer side of what is turned."""
+"""Pixels on the longer side of an image that is rotated."""
 ANGLES = (-10.0, -7.5, -5.0, -2.5, 2.5, 5.0, 7.5, 10.0)

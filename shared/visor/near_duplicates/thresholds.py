@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SAME_BITS = 24
-"""Most bits in which near-duplicates differ (Facebook's own 31 lets flat drawings meet)."""
+"""Most bits in which near-duplicates differ (with Facebook's own 31, flat drawings match each other)."""
 SAME_SIMILARITY = 0.9
 """Least similarity of near-duplicates."""
 EXACT_LUMA_MAX = 9.0
@@ -35,13 +35,13 @@ SAME_VECTOR_MIN = 0.999
 """Similarity from which a vector is that of the match's own image, which has 0.9999 with itself: of 786 photos in two
 labelled folders, the two most similar have 0.986, by Inception alone 0.996, by a network without training 0.9989."""
 COPY_CONFIDENCE: dict[str, float] = {"exact": 0.99, "edited": 0.95, "similar": 0.0}
-"""What a verdict alone is worth: `visor bench copies` measures how often verdicts are right."""
+"""Confidence that a verdict alone gives: `visor bench copies` measures how often verdicts are right."""
 COPY_DISTANCE = 0.03
 """Cosine distance, as a share of the mean distance between any two pictures, up to which a row shows the same image
 again."""
 
 COPY_MOST = 0.9999
-"""What equal vectors reach, however they were rounded."""
+"""Similarity that equal vectors reach, however they were rounded."""
 
 
 def copy_from(mean: NDArray[np.floating]) -> float:

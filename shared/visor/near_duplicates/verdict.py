@@ -41,14 +41,14 @@ def classify_matches(
     query_hash: bytes | None = None,
     metric: str | None = None,
 ) -> list[Verdict]:
-    """A verdict for each of k matches; `similar` where there is nothing to align with them.
+    """A verdict for each of k matches; `similar` if there is nothing to align with them.
 
     Args:
-        similarities: (k,) to the query; NaN where only words were asked for.
+        similarities: (k,) to the query; NaN if only words were searched for.
         hashes: (k,) of `perceptual_hash`.
-        aligner: The image that was searched for, if it was one. Otherwise a stored sketch stands in.
+        aligner: The image that was searched for, if it was one. Otherwise a stored sketch is used.
         query_hash: Hash of the item that was searched for, if it was one. A vector (a link to an answer) has none: the
-            nearest match's stands in where the vectors are the same.
+            nearest match's is used if the vectors are the same.
         metric: A named metric, whose similarities are on another scale, so that the sketches decide alone.
     """
     if aligner is None and query_hash is None and metric is None and hashes:
@@ -65,10 +65,10 @@ def classify_matches(
 
 
 def verdicts(aligner: Aligner, hashes: Bytes, near: Sequence[bool] | None = None) -> list[Verdict]:
-    """What the sketches say about each candidate.
+    """The verdict of the sketches on each candidate.
 
     Args:
-        aligner: The query. Without its pixels, `Aligner(sketch_picture(hash))` stands in.
+        aligner: The query. Without its pixels, use `Aligner(sketch_picture(hash))`.
         hashes: (k, HASH_BYTES) uint8 of `perceptual_hash`.
         near: Which of them may be edited copies; all if None.
     """
@@ -83,7 +83,7 @@ def verdicts(aligner: Aligner, hashes: Bytes, near: Sequence[bool] | None = None
 
 
 def sketch_picture(one: Bytes) -> Image.Image:
-    """A (PLANE, PLANE) YCbCr image of a hash (HASH_BYTES,), which is aligned as its picture: as RGB it would lose its
+    """A (PLANE, PLANE) YCbCr image of a hash (HASH_BYTES,), which is aligned like its picture: as RGB it would lose its
     brightest colours."""
     luma = sketch_luma(one[None]).reshape(CELLS, CELLS)
     cb, cr = sketch_chroma(one[None]).reshape(2, CHROMA_CELLS, CHROMA_CELLS)
@@ -92,7 +92,7 @@ def sketch_picture(one: Bytes) -> Image.Image:
 
 
 def _same(aligner: Aligner, hashes: Bytes) -> np.ndarray:
-    """(k,) bool: the sketches differ by no more than re-encoding and resizing make them."""
+    """(k,) bool: the sketches differ by no more than re-encoding and resizing cause."""
     luma = cell_means(aligner.planes[..., 0], CELLS).ravel()
     chroma = np.stack([cell_means(aligner.planes[..., channel], CHROMA_CELLS).ravel() for channel in (1, 2)])
     luma_off = np.abs(sketch_luma(hashes) - luma).max(axis=1)

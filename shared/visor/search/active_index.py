@@ -1,4 +1,4 @@
-"""Active index: which model's index a search process answers from while it is built anew under another model."""
+"""Active index: which model's index a search process answers from while it is rebuilt under another model."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ LOG = logging.getLogger("visor.serving")
 
 
 class ActiveIndex:
-    """Gives the search service of the current model. Thread-safe; who got a service goes on with it to the end.
+    """Returns the search service of the current model. Thread-safe; a request keeps the service that it got.
 
-    A process whose own model is not the current one serves the current one's index, with the model that lies beside
-    its own, and looks every `freshness_s` whether that has changed. Then it reads the new index, and
-    switches. Once it serves its own model it looks no more: another model comes with another deployment.
+    A process whose own model is not the current one serves the current one's index, with the model that is stored
+    next to its own, and polls every `freshness_s` for a change. Then it reads the new index and switches. Once it
+    serves its own model it stops polling: another model comes with another deployment.
 
     Args:
-        own: Of the process's own model.
+        own: The service of the process's own model.
         other: Makes the service of the model with that fingerprint; None if the model is not here.
     """
 
@@ -45,7 +45,7 @@ class ActiveIndex:
         """The service to answer the next request with.
 
         Raises:
-            StoreUnavailable: It is not known yet which one, and the store does not answer.
+            StoreUnavailable: The current model is not known yet, and the store does not answer.
         """
         serving = self._serving
         if serving is self._own:

@@ -26,15 +26,15 @@ SHOWN_SIDE = 800
 """Longest side in pixels of the pictures in an answer."""
 QUALITY = 85
 ALIGNED_MIN = 0.9
-"""Correlation of their lumas from which pictures lie over each other, though neither is a copy: a part was replaced, or
-the light is another. docs/decisions/compare.md."""
+"""Correlation of their lumas from which on pictures count as aligned, though neither is a near-duplicate: a part was
+replaced, or the light differs. docs/decisions/compare.md."""
 
 
 class Comparer:
     """Answers `POST /v1/compare`.
 
     Args:
-        read_image: Gives the bytes of an item's picture, or raises an `ImageError`; None: items cannot be compared.
+        read_image: Returns the bytes of an item's picture, or raises an `ImageError`; None: items cannot be compared.
     """
 
     def __init__(self, service: SearchService, read_image: Callable[[Item], bytes] | None) -> None:
@@ -46,12 +46,12 @@ class Comparer:
         """What two pictures have in common.
 
         Args:
-            uploads: The pictures themselves, where they are not in the request.
+            uploads: The pictures themselves, if they are not in the request.
 
         Raises:
             BadRequest: Not exactly two pictures.
             UnknownItem: One of the items is not in the index.
-            ImageError: A picture cannot be had or decoded, or is unsafe.
+            ImageError: A picture cannot be obtained or decoded, or is unsafe.
         """
         service = self.service
         service.refresh()
@@ -108,7 +108,7 @@ class Comparer:
 
 
 def _verdict(first: Image.Image, second: Image.Image, aligners: tuple[Aligner, Aligner], similarity: float) -> Verdict:
-    """Of whichever is laid over the other: the one may be a part of the other, or the other of the one."""
+    """The verdict with either laid over the other: each may be a part of the other."""
     found = [
         classify_matches([similarity], [perceptual_hash(candidate)], aligner=aligner)[0]
         for aligner, candidate in zip(aligners, (second, first), strict=True)

@@ -1,4 +1,4 @@
-"""Cursors: where a listing goes on, as an opaque text that an answer gives and the next request sends back."""
+"""Cursors: where a listing continues, as an opaque text that an answer contains and the next request sends back."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from visor.schema.items import Record
 from visor.schema.search import SearchRequest
 
 _BOUND_TO = ("filters", "metric", "text", "sort", "min_confidence", "min_similarity", "variety", "group")
-"""What two pages of one listing have in common, besides the picture, which may come as `query.vector` of the first."""
+"""Fields that two pages of one listing share, besides the picture, which may come as `query.vector` of the first."""
 SAME_PICTURE = 0.999
-"""Least cosine of the sketches of one query, which another processor may have computed otherwise in the last digit."""
+"""Least cosine of the sketches of one query, whose last digit another processor may have computed differently."""
 
 
 class _Written(Record, frozen=True, kw_only=True, array_like=True):
@@ -31,7 +31,7 @@ class _Written(Record, frozen=True, kw_only=True, array_like=True):
 
 
 def write_cursor(cursor: Cursor | None, request: SearchRequest, vector: np.ndarray) -> str | None:
-    """The cursor as `SearchRequest.after` takes it. `vector` (d,) is the query's, or (0,) without a picture."""
+    """The cursor as `SearchRequest.after` expects it. `vector` (d,) is the query's, or (0,) without a picture."""
     if cursor is None:
         return None
     written = _Written(
@@ -45,14 +45,14 @@ def write_cursor(cursor: Cursor | None, request: SearchRequest, vector: np.ndarr
 
 
 def read_cursor(request: SearchRequest, vector: np.ndarray, generation: int) -> Cursor | None:
-    """Where a request goes on; None at the beginning.
+    """Where a request continues; None at the beginning.
 
     Args:
         vector: As for `write_cursor`.
-        generation: What is searched: another one may look at the same picture otherwise.
+        generation: Of the searched index: in another one, the same picture may have another vector.
 
     Raises:
-        BadRequest: `after` is no cursor, or that of another search.
+        BadRequest: `after` is not a cursor, or that of another search.
     """
     if request.after is None:
         return None
@@ -60,9 +60,9 @@ def read_cursor(request: SearchRequest, vector: np.ndarray, generation: int) -> 
         data = base64.b64decode(request.after + "=" * (-len(request.after) % 4), altchars=b"-_", validate=True)
         written = msgspec.msgpack.decode(data, type=_Written)
     except (ValueError, msgspec.MsgspecError) as exc:
-        raise _refused(f"after is no cursor: {request.after!r:.60}") from exc
+        raise _refused(f"after is not a cursor: {request.after!r:.60}") from exc
     if len(written.shown) % ID_HEAD:
-        raise _refused("after is no cursor: it was cut")
+        raise _refused("after is not a cursor: it was cut")
     if written.request != _digest(request):
         raise _refused("after is the cursor of another search")
     if written.generation == generation and not _is_same(written.picture, _sketch(vector)):

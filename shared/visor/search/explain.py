@@ -1,8 +1,8 @@
-"""Explain: where in two pictures their likeness sits.
+"""Explain: which parts of two pictures make them alike.
 
 The similarity of two vectors is a sum over channels, and each channel of a vector is a mean over the places of a
-feature map. So the sum can be dealt out to places without remainder: a place gets of each channel's share as much as it
-has of that channel's activation. Channels that all pictures of the catalogue have are left out by centring first.
+feature map. So the sum can be divided among places without remainder: of each channel's share, a place gets as much as
+it has of that channel's activation. Channels that all pictures of the catalogue share are removed by centring first.
 """
 
 from __future__ import annotations
@@ -38,27 +38,27 @@ class Explainer:
     """Answers `POST /v1/explain`.
 
     Args:
-        read_image: Gives the bytes of an item's picture, or raises an `ImageError`: Visor keeps no pictures.
+        read_image: Returns the bytes of an item's picture, or raises an `ImageError`: Visor keeps no pictures.
     """
 
     def __init__(self, service: SearchService, read_image: Callable[[Item], bytes]) -> None:
         self.service, self.read_image = service, read_image
 
     def explain(self, request: ExplainRequest, upload: bytes | None = None) -> ExplainAnswer:
-        """Where the likeness of a query and one item sits.
+        """Which parts of a query and one item make them alike.
 
         Raises:
-            BadRequest: The query is no picture.
+            BadRequest: The query is not a picture.
             UnknownItem: One of the items is not in the index.
-            ImageError: A picture cannot be had or decoded.
+            ImageError: A picture cannot be obtained or decoded.
         """
         match = self.service.found(request.match)
         model = self.service.embedder.description
         if not model.has_maps:
             raise BadRequest(
-                f"The model {model.name} has no heat-map: its vector is not made of feature maps",
+                f"The model {model.name} has no heat-map: its vector is not made from feature maps",
                 valid="A model that `visor model list` shows with heat-map",
-                remedy="Search without the heat-map, or tap a layer that gives a feature map",
+                remedy="Search without the heat-map, or tap a layer that returns a feature map",
             )
         embedder, mean = self.service.embedder, self.service.common_vector()
         if request.seen is not None:
@@ -85,7 +85,7 @@ def explain(embedder: Embedder, query: Image.Image, item: Image.Image, *, mean: 
     """The heat of two RGB pictures.
 
     Args:
-        mean: (d,) float32, mean of the catalogue's vectors, whose channels tell nothing; None: nothing is left out.
+        mean: (d,) float32, mean of the catalogue's vectors, whose channels explain nothing; None: nothing is removed.
     """
     note_work("pictures")
     maps = embedder.features(query)
@@ -94,12 +94,12 @@ def explain(embedder: Embedder, query: Image.Image, item: Image.Image, *, mean: 
 
 
 def _look(embedder: Embedder, item: Image.Image, vector: Array, mean: Array | None) -> tuple[list[Array], Array]:
-    """The feature maps of an item's picture, and what each number (d,) has to do with its likeness to a vector (d,)."""
+    """The feature maps of an item's picture, and how much each number (d,) adds to its likeness to a vector (d,)."""
     note_work("pictures")
     maps = embedder.features(item)
     other = vector_of(embedder.description, maps)
     common = np.zeros_like(other) if mean is None else mean
-    # Channels that one has more of than usual and the other less are no likeness.
+    # A channel above its mean in one picture and below it in the other is not a likeness.
     is_shared = (vector > common) & (other > common)
     return maps, np.where(is_shared, (vector - common) * (other - common), 0)
 

@@ -1,10 +1,10 @@
-"""Feedback: 'not a match' hides a pair, and moves the calibration at the next merge, once the owner says so.
+"""Feedback: 'not a match' hides a pair, and changes the calibration at the next merge, once the owner agrees.
 
-What a visitor says waits in an inbox and moves nobody's answers. The owner's own word, and what the owner accepts from
-the inbox, counts for all; what the owner rejects counts no more. 'Harmless' moves nothing by itself.
+A visitor's feedback waits in an inbox and changes nobody's answers. The owner's own feedback, and what the owner
+accepts from the inbox, counts for all; what the owner rejects no longer counts. 'Harmless' changes nothing by itself.
 
-Kept is a pair of ids with the numbers that the answer was judged by, and nothing about whoever said so. A query that is
-no item is kept as a digest of its vector: whoever has the same picture asks the same.
+Only a pair of ids is kept, with the numbers that the answer was judged by, and nothing about the person. A query that
+is not an item is kept as a digest of its vector: the same picture makes the same query.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from visor.storage.documents import SERVER_TIME, WRITES_MAX, Delete, DocumentSto
 REMEMBERED_MAX = 20_000
 """Pairs that a process keeps, and that a merge reads: the newest."""
 REJECTED = "rejected"
-"""Verdict of a pair that the owner took back: running searches see it at their next look."""
+"""Verdict of a pair that the owner took back: running searches see it at their next poll."""
 INBOX_DAYS = 30
-"""How long a visitor's word waits for the owner; then a merge deletes it."""
+"""How long a visitor's feedback waits for the owner; then a merge deletes it."""
 LOOK_BACK_S = 10.0
-"""The later of two times may become visible first, so each look reads this much again."""
+"""The later of two times may become visible first, so each poll reads this much again."""
 
 
 class Feedback(Record, frozen=True, kw_only=True):
@@ -41,18 +41,18 @@ class Feedback(Record, frozen=True, kw_only=True):
     query: str
     """Item id, or `vector:` and 32 hex digits."""
     item: str = ""
-    """Item id of the match; empty where the verdict is of the query."""
+    """Item id of the match; empty if the verdict is on the query."""
     verdict: str = "not_a_match"
-    """`not_a_match`, or `harmless`: a query that was held back should not have been. That moves nothing by itself."""
+    """`not_a_match`, or `harmless`: a query that was held back should not have been. That changes nothing by itself."""
     features: tuple[float, ...] = ()
-    """Numbers of `visor.confidence.features.FEATURES` at that time, where the item was the answer's first match."""
+    """Numbers of `visor.confidence.features.FEATURES` at that time, if the item was the answer's first match."""
 
 
 def query_key(vector: Array, item: str | None) -> str:
-    """What a query is called in feedback.
+    """The key of a query in feedback.
 
     Args:
-        vector: (d,) float of unit length. It goes by 16 bits a number, as in links, so that these name the same query.
+        vector: (d,) float of unit length. Rounded to 16 bits per number, as in links, so that both name one query.
         item: The item that was searched for, if it was one.
     """
     if item is not None:
@@ -65,10 +65,10 @@ def pair_key(query: str, item: str) -> str:
 
 
 class FeedbackLog:
-    """Writes feedback, and knows what to hide. Thread-safe; one a process.
+    """Writes feedback, and knows what to hide. Thread-safe; one per process.
 
     Args:
-        freshness_s: Longest time between two looks for news. A look costs one query, of what is new only.
+        freshness_s: Longest time between two polls. A poll costs one query, for new feedback only.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class FeedbackLog:
         self._lock = threading.Lock()
 
     def add(self, feedback: Feedback, *, by_owner: bool = True) -> None:
-        """Keep it, durably; saying it twice is saying it once. What is not `by_owner` waits in the inbox."""
+        """Keep it durably; the same feedback twice counts once. If it is not `by_owner` it waits in the inbox."""
         self._documents.commit([_put(FEEDBACK if by_owner else FEEDBACK_INBOX, feedback)])
         if feedback.item and by_owner:
             with self._lock:
@@ -105,7 +105,7 @@ class FeedbackLog:
                     FEEDBACK, where=where, order_by="given_at", descending=True, limit=REMEMBERED_MAX
                 )
             except StoreUnavailable:
-                # One search in `freshness_s` is enough to wait for a store that is away.
+                # One search in `freshness_s` is enough to wait for a store that does not answer.
                 self._looked_at = self._clock()
                 return
             for document, one in as_records(found, Feedback):
@@ -122,7 +122,7 @@ def _put(collection: str, feedback: Feedback) -> Put:
 
 
 def decide(documents: DocumentStore, feedback: Iterable[Feedback], *, accept: bool) -> None:
-    """Take feedback in, for all; or reject it: it leaves the inbox, and what was taken in counts no more."""
+    """Accept feedback, for all; or reject it: it leaves the inbox, and if accepted before it no longer counts."""
     for one in feedback:
         key = pair_key(one.query, one.item)
         writes: list[Write] = [Delete(collection=FEEDBACK_INBOX, key=key)]
@@ -143,12 +143,12 @@ def trim_inbox(documents: DocumentStore) -> None:
 
 
 def all_feedback(documents: DocumentStore, collection: str = FEEDBACK) -> list[Feedback]:
-    """What is kept, or waits, the newest first, at most `REMEMBERED_MAX`; nothing that was taken back."""
+    """The feedback that is kept, or waits, the newest first, at most `REMEMBERED_MAX`; none that was rejected."""
     found = documents.query(collection, order_by="given_at", descending=True, limit=REMEMBERED_MAX)
     return [one for _, one in as_records(found, Feedback) if one.verdict != REJECTED]
 
 
 def rejected_features(documents: DocumentStore) -> Array:
-    """Features (r, f) of the answers whose first match was called none, oldest first, for `visor.confidence.fit`."""
+    """Features (r, f) of the answers whose first match was rejected, oldest first, for `visor.confidence.fit`."""
     rows = [one.features for one in reversed(all_feedback(documents)) if len(one.features) == len(FEATURES)]
     return np.array(rows, float) if rows else NONE_REJECTED

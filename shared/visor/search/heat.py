@@ -1,4 +1,4 @@
-"""Heat: where in a picture sits what its vector says, and which parts of it one may want to search for."""
+"""Heat: which places of a picture its vector comes from, and which parts of it one may want to search for."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ LOW = 50.0
 """Percentile of a picture's places below which nothing is shown."""
 REGIONS_MAX = 4
 LEVELS = (0.3, 0.45, 0.6, 0.75)
-"""Of heat, at which parts are cut out of a picture."""
+"""Levels of heat at which parts are cut out of a picture."""
 AREA = (0.03, 0.8)
 """Least and greatest share of a picture that a region covers."""
 OVERLAP_MAX = 0.35
-"""Share of the smaller of two regions that lies in both."""
+"""Greatest share of the smaller of two regions that may be in both."""
 GAIN_MIN = 0.2
-"""Of the best region's gain, what a further one has."""
+"""Least share of the best region's gain that a further one has."""
 LABEL_MIN = 0.25
-"""Probability of a label from which a region has it: on shelves the rest is guessed."""
+"""Probability from which on a region has a label: on shelves, lower ones are guesses."""
 
 
 def regions(embedder: Embedder, picture: Image.Image, mean: Array | None = None) -> tuple[Region, ...]:
-    """Up to four parts of a picture in which what is special about it sits, the most telling first; none where the
-    model has no feature maps.
+    """Up to four parts of a picture that hold what is special about it, the most distinctive first; none if the model
+    has no feature maps.
 
-    Each is looked at for its label, so this costs up to five pictures' work.
+    The model runs on each for its label, so this costs as much as up to five pictures.
 
     Args:
         picture: RGB.
@@ -71,7 +71,7 @@ def _telling(warmth: Array) -> list[Box]:
 
 
 def _parts(warmth: Array) -> Iterator[Box]:
-    """What hangs together at each level of heat."""
+    """Connected parts at each level of heat."""
     from scipy import ndimage  # late, for cold starts
 
     for level in LEVELS:
@@ -127,6 +127,6 @@ def vector_of(description: ModelDescription, maps: Sequence[Array]) -> Array:
         taps.append([one.mean((0, 1)) for one in left[:count]])
         left = left[count:]
     if left:
-        found = f"The model {description.name} gives maps that its taps do not name"
+        found = f"The model {description.name} returns maps that its taps do not name"
         raise BadRequest(found, valid="A tap for each map", remedy="Correct its description, and build it again")
     return joined_vector(description.parts, taps)

@@ -24,8 +24,8 @@ ITEMS_KEPT_S = 3600.0
 class ItemCache:
     """The documents of items, remembered until the index hears of a change, so that a warm search reads few.
 
-    Every write of an item's document is committed together with a record that running searches poll; what it names is
-    invalidated. `ITEMS_KEPT_S` bounds how long anything is remembered all the same.
+    Every write of an item's document is committed together with a record that running searches poll; the items it names
+    are invalidated. Even so, `ITEMS_KEPT_S` bounds how long anything is remembered.
     """
 
     def __init__(self, documents: DocumentStore) -> None:
@@ -35,7 +35,7 @@ class ItemCache:
         self._lock = threading.Lock()
 
     def invalidate(self, ids: Collection[str] | None) -> None:
-        """Read these again when they are asked for; None: all of them."""
+        """Read these again when they are next needed; None: all of them."""
         if ids is not None and not ids:
             return
         with self._lock:
@@ -72,7 +72,7 @@ class ItemCache:
 
 
 def web_address(indexed: IndexedItem) -> str:
-    """The address of an item's picture as a browser can open it; empty where it has none (a private bucket, gone)."""
+    """The URL of an item's picture that a browser can open; empty if it has none (a private bucket, gone)."""
     url = indexed.item.image_url
     if PICTURE_GONE in indexed.item.extra:
         return ""
@@ -90,7 +90,7 @@ def unknown_item(item: str) -> UnknownItem:
 
 
 def offer_sort_key(indexed: IndexedItem) -> tuple[bool, float, float]:
-    """Sorts places; those whose picture is gone come last."""
+    """Sorts offers; those whose picture is gone come last."""
     date = (indexed.item.date or indexed.indexed_at)[:10].replace("-", "")
     price = indexed.item.price
     is_gone = PICTURE_GONE in indexed.item.extra

@@ -40,13 +40,13 @@ from visor.settings import Settings
 from visor.telemetry.traces import span
 
 EXCLUDED_FROM = 4
-"""How many times finer than the model needs it a picture is decoded that parts are left out of: little may be left."""
+"""A picture with excluded parts is decoded this many times finer than the model needs: little of it may be left."""
 PAUSE_MAX_S = 60.0
-"""Longest pause of a host, for everybody, that one visitor's URL may bring about."""
+"""Longest pause of a host, for everybody, that one visitor's URL may cause."""
 SPANS = {"total": "search", "items": "documents"}
-"""Stages whose span in a trace is called otherwise."""
+"""Stages whose span in a trace has another name."""
 SUM_MIN = 0.05
-"""Length of a weighted mean of unit vectors below which it points nowhere."""
+"""Length of a weighted mean of unit vectors below which it has no direction."""
 _ALONE = ", or text, examples or filters, with it or alone"
 
 
@@ -55,7 +55,7 @@ class Query:
     """What is known of a query once it is a vector."""
 
     vector: np.ndarray
-    """(d,) float32, or (0,) where only words were asked for."""
+    """(d,) float32, or (0,) if only words are searched for."""
     hashes: np.ndarray | None = None
     aligner: Aligner | None = None
     labels: tuple[Label, ...] = ()
@@ -67,32 +67,32 @@ class Query:
     blank: str | None = None
     """Why there is nothing to compare in the picture, if so."""
     look: np.ndarray | None = None
-    """(258,) uint8 of `visor.index.format.looks`; of a link, only where it was answered across the gap."""
+    """(258,) uint8 of `visor.index.format.looks`; for a link, only if it was answered across the gap."""
     is_across: bool = False
-    """It stands on the visitors' side of the gap, and is answered across it."""
+    """It is on the visitors' side of the gap, and is answered across it."""
     closer: Query | None = None
-    """The same with a closer look at the middle, where answers across the gap are possible."""
+    """The same from a closer view of the middle, if answers across the gap are possible."""
     handle: str | None = None
-    """By which it can be asked for again, for some minutes, without its picture."""
+    """With it the query can be repeated, for some minutes, without its picture."""
     wanted: tuple[Query, ...] = ()
-    """Where several pictures make the query: those that matches are to be like."""
+    """If several pictures make the query: those that matches are to be like."""
     judged: np.ndarray | None = None
-    """(d,) What confidence is computed of, where some are not to be like: those that are alone."""
+    """(d,) What confidence is computed from if matches are to be unlike some pictures: the others alone."""
     items: frozenset[str] = frozenset()
     """Ids of the items among several pictures."""
     regions: tuple[Region, ...] | None = None
-    """What in the whole picture one may want to search for; None where that was not asked."""
+    """Parts of the whole picture that one may want to search for; None if they were not requested."""
 
     @property
     def size_bytes(self) -> int:
-        """Memory that it takes, but for small change."""
+        """Memory that it takes, without small fields."""
         held = self.vector, self.hashes, self.look
         arrays = sum(one.nbytes for one in held if one is not None)
         return arrays + sum(part.size_bytes for part in (self.aligner, self.closer) if part is not None)
 
     @property
     def traits(self) -> np.ndarray | None:
-        """(d + 1162,) of `looks.traits`; None where there is no look."""
+        """(d + 1162,) of `looks.traits`; None if there is no look."""
         return None if self.look is None else traits(self.vector[None], self.look[None])[0]
 
 
@@ -119,13 +119,13 @@ class QueryReader:
     def __init__(self, embedder: Embedder, fetcher: Fetcher, settings: Settings) -> None:
         self.embedder, self.fetcher, self.settings = embedder, fetcher, settings
         self.side = embedder.description.input_side
-        # Pixels are what takes memory, and threads of their own keep a heap of that size each.
+        # Pixels take most memory, so decoding has threads of its own: each keeps a heap of that size.
         self.decoding = ThreadPoolExecutor(settings.threads, thread_name_prefix="visor-decode")
         self.recent: RecentQueries[Query] = RecentQueries()
 
     def check(self, request: SearchRequest, upload: bytes | None, *, words_alone: bool = False) -> None:
         """Raise `BadRequest` unless exactly one thing is searched for, or several as examples; with `words_alone`, text
-        or filters may be it, too."""
+        or filters are enough."""
         given = [name for name in PICTURES if getattr(request, name) is not None]
         if upload is not None:
             given.insert(0, "image")
@@ -141,14 +141,14 @@ class QueryReader:
         least = "min_confidence" if request.min_confidence > 0 else "min_similarity"
         if getattr(request, least) and not (given or request.examples or request.text):
             raise BadRequest(
-                f"{least} does not go with filters alone, which are like nothing",
-                valid="Beside a picture or words",
+                f"{least} does not go with filters alone, which have no similarity",
+                valid="With a picture or words",
                 remedy=f"Leave {least} out, or say what to look for",
             )
         if (request.box or request.exclude) and given not in (["image"], ["url"], ["handle"]):
             raise BadRequest(
                 f"A box or excluded parts do not go with {given[0] if given else 'examples or text alone'}",
-                valid="Beside a picture: image, url or handle",
+                valid="With a picture: image, url or handle",
                 remedy="Send the picture, leave them out, or apply them before a device looks",
             )
 
@@ -156,7 +156,7 @@ class QueryReader:
         if request.metric is not None:
             raise BadRequest(
                 "A metric does not go with text",
-                valid="Text alone, or beside a picture in mode fast or exact",
+                valid="Text alone, or with a picture in mode fast or exact",
                 remedy="Leave the metric or the text out",
             )
         if not has_picture and not any(words_of(request.text or "")):
@@ -168,24 +168,24 @@ class QueryReader:
         if not has_picture and request.min_similarity is not None:
             raise BadRequest(
                 "min_similarity does not go with text alone",
-                valid="Beside a picture",
+                valid="With a picture",
                 remedy="Send a picture, or use min_confidence",
             )
 
     def picture(self, request: SearchRequest, upload: bytes | None, *, side: int | None = None) -> Image.Image:
-        """What counts of the picture that a request brings.
+        """The part that counts of a request's picture.
 
         Args:
-            side: Longest side in pixels of what is given; None: about what the model needs.
+            side: Longest side in pixels of the result; None: about what the model needs.
 
         Raises:
-            BadRequest: It brings none.
-            ImageError: It cannot be had or decoded.
+            BadRequest: It has none.
+            ImageError: It cannot be obtained or decoded.
         """
         for name in ("vector", "handle", "seen"):
             if getattr(request, name) is not None:
                 remedy = "Send the picture that was searched for"
-                raise BadRequest(f"A {name} shows nothing", valid="image, url or item", remedy=remedy)
+                raise BadRequest(f"A {name} holds no picture", valid="image, url or item", remedy=remedy)
         data = self._bytes(request, upload, Stopwatch())
         focused = self.decoding.submit(self._focused, data, request, side or self.side).result()[1]
         if side is not None:
@@ -206,13 +206,13 @@ class QueryReader:
         closer: bool = False,
         mean: np.ndarray | None = None,
     ) -> Query:
-        """The query of a picture or a vector; with a `closer` look, too, if that is wanted.
+        """The query of a picture or a vector; also from a `closer` view, if that is wanted.
 
         Args:
             mean: As for `heat.regions`.
 
         Raises as `picture`, and:
-            UnknownHandle: It is not, or not any more, known what was seen in that picture.
+            UnknownHandle: The query of that picture is not, or no longer, remembered.
         """
         if request.vector is not None:
             vector, look = decode_vector(request.vector, self.embedder.dimension)
@@ -234,8 +234,8 @@ class QueryReader:
             return query
         if data is None:
             raise UnknownHandle(
-                f"Nothing is remembered of the picture {handle:.40}, or not of this part of it",
-                valid="query.handle of an answer of the last minutes, with the same box, exclude and regions",
+                f"The picture {handle:.40}, or this part of it, is not remembered",
+                valid="query.handle of an answer from the last few minutes, with the same box, exclude and regions",
                 remedy="Send the picture again",
             )
         note_work("pictures")
@@ -276,11 +276,11 @@ class QueryReader:
         return query, image.pixels
 
     def _seen_elsewhere(self, seen: Seen) -> Query:
-        """The query of what a device saw. No network is needed for it.
+        """The query made from what a device saw. The model does not run for it.
 
         Raises:
-            OtherModel: Another model looked than that of the index.
-            BadRequest: It is nothing that this model sees, or the owner does not let devices look.
+            OtherModel: It comes from another model than that of the index.
+            BadRequest: It is not an output of this model, or the owner does not let devices run it.
         """
         embedder = self.embedder
         if not self.settings.device:
@@ -291,9 +291,9 @@ class QueryReader:
             )
         if seen.model != embedder.fingerprint:
             raise OtherModel(
-                f"The model {seen.model:.12} looked at the picture",
+                f"The model {seen.model:.12} processed the picture",
                 valid=f"The model of this index: {embedder.fingerprint}",
-                remedy="Fetch what GET /v1/model names, and look at the picture again",
+                remedy="Fetch what GET /v1/model names, and process the picture again",
             )
         hashes = np.frombuffer(decode_base64("seen.hash", seen.hash), np.uint8)
         if len(hashes) != HASH_BYTES:
@@ -311,7 +311,7 @@ class QueryReader:
             raise BadRequest(
                 "seen has a vector without a look",
                 valid=f"{2 * embedder.dimension + LOOK_BYTES} bytes: the numbers, then labels and colours",
-                remedy="Send the look behind the vector",
+                remedy="Send the look after the vector",
             )
         return Query(
             vector=plain[0],
@@ -327,7 +327,7 @@ class QueryReader:
         )
 
     def _focused(self, data: bytes, request: SearchRequest, side: int) -> tuple[DecodedImage, Image.Image]:
-        """The picture, no larger than what counts of it needs to have that side, and what counts of it."""
+        """The picture, no larger than the part that counts needs to have that side, and that part."""
         if request.box:
             side = round(side / max(min(request.box[2:]), 1e-3))
         if request.exclude:
@@ -347,7 +347,7 @@ class QueryReader:
             return base64.b64decode((request.image or "").partition("base64,")[2] or request.image or "", validate=True)
         except ValueError as exc:
             raise BadRequest(
-                f"image is no base64: {exc}", valid="The picture's bytes in base64", remedy="Encode them"
+                f"image is not base64: {exc}", valid="The picture's bytes in base64", remedy="Encode them"
             ) from exc
 
 
@@ -388,21 +388,21 @@ def combined(queries: Sequence[tuple[Query, float]], origin: np.ndarray) -> Quer
 
 
 def _expect(what: str, found: object, is_known: bool, *, valid: str) -> None:
-    """Raise `BadRequest` unless it is something that the model says of a picture."""
+    """Raise `BadRequest` unless it is something that the model returns for a picture."""
     if not is_known:
         raise BadRequest(
-            f"seen.{what} is {found!r:.100}, which the model does not say",
+            f"seen.{what} is {found!r:.100}, which the model does not return",
             valid=valid or "None, as the model has no such head",
-            remedy="Send what the model sees, or leave it out",
+            remedy="Send what the model returns, or leave it out",
         )
 
 
 def seen_of(query: Query, model: str) -> Seen:
-    """What a device sends of a picture that it looked at: all that the server would have made of it.
+    """What a device sends for a picture that it processed: all that the server would have computed.
 
     Args:
-        query: Of the picture, as `QueryReader.query` gives it.
-        model: Fingerprint of the model that looked.
+        query: Of the picture, as `QueryReader.query` returns it.
+        model: Fingerprint of the model that ran.
     """
     assert query.hashes is not None
     assert query.size is not None
@@ -421,7 +421,7 @@ def seen_of(query: Query, model: str) -> Seen:
 
 
 def query_answer(query: Query, *, with_handle: bool, with_vector: bool) -> QueryAnswer:
-    # A vector alone does not say that nothing is in the picture, so none is given to link to.
+    # A vector alone does not show that there is nothing to compare, so none is returned to link to.
     is_blank = query.blank is not None or not len(query.vector) or not with_vector
     vector = None if is_blank else encode_vector(query.vector, query.look if query.is_across else None)
     return QueryAnswer(

@@ -1,8 +1,8 @@
-"""Self-audit: some `fast` queries are run `exact` as well, and the recall of the index is told live.
+"""Self-audit: some `fast` queries are run `exact` as well, and the recall of the index is reported live.
 
 A check runs after the response to a request was written, on that request's thread: on Cloud Run a request-billed
-instance has no processor between requests, so a thread of its own would stand still. Should the processor be taken away
-during a check, it ends with the next request. Checks take at most `BUDGET` of the time.
+instance has no processor between requests, so a thread of its own would stand still. If the processor is taken away
+during a check, the check ends with the next request. Checks take at most `BUDGET` of the time.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ PAUSE_MAX_S = 60.0
 
 
 class RecallMonitor:
-    """Samples queries and checks them. Thread-safe; one a process.
+    """Samples queries and checks them. Thread-safe; one per process.
 
     Args:
         rate: Share of queries that are sampled, 0 to 1.
-        random: Gives numbers in [0, 1).
+        random: Returns numbers in [0, 1).
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class RecallMonitor:
             self._waiting.append(vector)
 
     def check(self) -> bool:
-        """Check one waiting query, if the budget allows and nobody else is at it. Returns whether it did."""
+        """Check one waiting query, if the budget allows and no other check is running. Returns whether it did."""
         if not self._waiting or self._clock() < self._not_before or not self._busy.acquire(blocking=False):
             return False
         try:
@@ -76,7 +76,7 @@ class RecallMonitor:
         return True
 
     def result(self) -> Audit | None:
-        """What was found out; None before the first check."""
+        """The result so far; None before the first check."""
         recalls = list(self._recalls)
         if not recalls:
             return None

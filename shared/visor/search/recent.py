@@ -1,4 +1,4 @@
-"""Recent queries: what was seen in the pictures of the last minutes, so that nobody looks at one twice."""
+"""Recent queries: what was seen in the pictures of the last minutes, so that none is processed twice."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Q = TypeVar("Q", bound=Sized)
 
 
 class RecentQueries(Generic[Q]):
-    """Queries by the handle of their picture and what of it counts. In memory only, and for `KEPT_S`. Thread-safe."""
+    """Queries by the handle of their picture and the part that counts. In memory only, for `KEPT_S`. Thread-safe."""
 
     def __init__(self, *, bytes_max: int = BYTES_MAX, clock: Callable[[], float] = time.monotonic) -> None:
         self._kept: TTLCache[Hashable, Q] = TTLCache(bytes_max, KEPT_S, clock, lambda query: query.size_bytes)
@@ -34,7 +34,7 @@ class RecentQueries(Generic[Q]):
         self._forgets = False
 
     def handle(self, picture: bytes) -> str:
-        """32 hex digits that name the picture. Only who has seen an answer to it knows them: no other process does."""
+        """32 hex digits that name the picture. Only who has seen an answer to it knows them; no other process does."""
         return hashlib.blake2b(picture, key=self._secret, digest_size=16).hexdigest()
 
     def get(self, key: Hashable) -> Q | None:
@@ -48,7 +48,7 @@ class RecentQueries(Generic[Q]):
             self._forget_later()
 
     def _forget_later(self) -> None:
-        """The cache drops what is old when it is used; this does when nobody uses it any more."""
+        """The cache drops old queries when it is used; this drops them when nobody uses it any more."""
         if self._kept and not self._forgets:
             timer = threading.Timer(KEPT_S, self._forget)
             timer.daemon = self._forgets = True

@@ -1,4 +1,4 @@
-"""Requests: what is asked of a search or a comparison by a path, an address, bytes, a picture, a vector or an item."""
+"""Requests: how a path, a URL, bytes, a picture, a vector or an item becomes a request to search or compare."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Query: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | np.ndarray | 
 
 
 def request_of(query: Query | None, options: dict[str, Any]) -> tuple[SearchRequest, bytes | None]:
-    """What is asked, and the image that goes with it."""
+    """The request, and the image that goes with it."""
     field, value = ("", None) if query is None else query_field(query)
     fields = options | ({field: value} if field else {})
     given = fields.get("examples")
@@ -107,15 +107,15 @@ def picture_of(query: Query) -> tuple[Picture, bytes | None]:
     field, value = query_field(query)
     if field == "vector":
         valid = "A path, URL, item, bytes or Pillow image"
-        raise BadRequest("A vector shows nothing to compare", valid=valid, remedy="Give the picture")
+        raise BadRequest("A vector holds no picture to compare", valid=valid, remedy="Pass the picture")
     return (Picture(**{field: value}), None) if field else (Picture(), value)
 
 
 def given_path(path: str | os.PathLike[str]) -> Path:
-    """A path as a caller gave it. Raises `BadRequest` if it is none, or empty, which would stand for the current
+    """A path as a caller gave it. Raises `BadRequest` if it is not a path, or empty, which would mean the current
     folder."""
     if not isinstance(path, str | os.PathLike):
-        found = f"A value of type {type(path).__name__} is no path"
+        found = f"A value of type {type(path).__name__} is not a path"
         raise BadRequest(found, valid="The path of a file or folder, as a text or a Path", remedy="Give it")
     if not os.fspath(path):
         remedy = "Give it, `.` for the current folder; a variable that is not set is empty, too"
@@ -124,8 +124,8 @@ def given_path(path: str | os.PathLike[str]) -> Path:
         if "\0" in os.fspath(path):
             raise RuntimeError("it holds a null character")
         return Path(path).expanduser()
-    except RuntimeError as exc:  # as of `~` with the name of nobody
-        found = f"{os.fspath(path)!r:.200} is no path: {exc}"
+    except RuntimeError as exc:  # for example `~` with an unknown name
+        found = f"{os.fspath(path)!r:.200} is not a path: {exc}"
         raise BadRequest(found, valid="The path of a file or folder", remedy="Correct it") from exc
 
 
@@ -192,7 +192,7 @@ def _encoded(image: Any) -> bytes:
 
     upright = ImageOps.exif_transpose(image)
     if upright.mode not in ("1", "L", "LA", "P", "RGB", "RGBA"):
-        # As of a file: Pillow itself makes all from 255 on white of 16 bits, and black of floats up to 1.
+        # As in a file: Pillow itself turns 16 bits from 255 on into white, and floats up to 1 into black.
         whole = flattened(reduced(bands_of(upright), upright.size, 1))
         upright = in_srgb(whole, upright.info.get("icc_profile"))
     buffer = io.BytesIO()

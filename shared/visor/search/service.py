@@ -1,4 +1,4 @@
-"""Search: from what somebody asks for to the nearest items, and how sure that is."""
+"""Search: from a request to the nearest items, and how sure the answer is."""
 
 from __future__ import annotations
 
@@ -58,12 +58,12 @@ from visor.storage.documents import DocumentStore
 from visor.telemetry.traces import span
 
 DOCUMENTS_LOST = (
-    "Similar pictures are indexed, but what is known of their items is lost. `visor check` says what to do."
+    "Similar pictures are indexed, but the documents of their items are lost. `visor check` says what to do."
 )
 
 
 class SearchService:
-    """Answers searches. Thread-safe; one a process."""
+    """Answers searches. Thread-safe; one per process."""
 
     def __init__(
         self,
@@ -76,8 +76,8 @@ class SearchService:
         picture_address: Callable[[IndexedItem], str] | None = None,
         meter: Meter,
     ) -> None:
-        """`picture_address` replaces addresses that a browser cannot open (files of a local folder). `meter` says how
-        much visitors may write."""
+        """`picture_address` replaces URLs that a browser cannot open (files of a local folder). `meter` limits how much
+        visitors may write."""
         self.searcher, self.embedder = searcher, embedder
         self.documents, self.settings = documents, settings
         self.items = ItemCache(documents)
@@ -91,14 +91,14 @@ class SearchService:
         self.visitors = VisitorLog(documents, embedder.fingerprint, on_write=lambda: self._book("learn"))
 
     def search(self, request: SearchRequest, upload: bytes | None = None, *, client: str | None = None) -> SearchAnswer:
-        """The nearest items to what `request` asks for.
+        """The nearest items to what `request` searches for.
 
         Args:
-            upload: The picture itself, where it came beside the request.
-            client: Who asks, for what one may teach; None: the owner.
+            upload: The picture itself, if it came next to the request.
+            client: Who sends it, to limit what one client may teach; None: the owner.
 
         Raises:
-            BadRequest: Not exactly one thing to search for, or one that cannot be.
+            BadRequest: Not exactly one thing to search for, or one that is not valid.
             UnknownItem: The item to start from is not in the index.
             ImageError: The picture cannot be fetched or decoded.
         """
@@ -125,7 +125,7 @@ class SearchService:
             text = None if len(query.vector) else request.text
             facets = self._facets(request.filters, text) if request.facets else None
         lost = DOCUMENTS_LOST if hits.hits and not known and not hits.notice and self._is_lost(hits) else None
-        # The nearest that show nothing have none, and say nothing of others. Elsewhere the nearest are not on the page.
+        # Nearest matches with nothing to compare have none, nor has the answer. Other pages do not show the nearest.
         is_nearest = request.sort == "likeness" and request.after is None
         surest = max((match.confidence for match in matches), default=0.0)
         held = max(judgement.held, surest) if surest > 0 or not is_nearest else 0.0
@@ -152,24 +152,24 @@ class SearchService:
         )
 
     def _is_lost(self, hits: Hits) -> bool:
-        """Whether of none of these items it is known that it was deleted, which the index may not have heard of yet."""
+        """Whether none of these items is known to be deleted, which the index may not know yet."""
         found = self.documents.get(ITEMS, [hit.id for hit in hits.hits]).values()
         return not any(document.data.get("gone") for document in found)
 
     def _unsaid(self, request: SearchRequest, hits: Hits) -> str | None:
-        """That words beside a picture made no difference, where that is so."""
+        """A notice that words with a picture made no difference, if that is so."""
         is_asked = request.text is not None and hits.nearest is not None
         if not is_asked or hits.say_as_much or self.embedder.description.reads_words:
             return None
-        return f"Nothing that was found says {request.text!r:.80}: the picture alone counted."
+        return f"No match contains {request.text!r:.80}: only the picture counted."
 
     def refresh(self) -> None:
-        """Take in what was committed since, if a look is due. Raises as `Searcher.refresh`."""
+        """Take in new commits, if a poll is due. Raises as `Searcher.refresh`."""
         with request_usage(None):
             self.searcher.refresh()
 
     def facets(self, filters: Filters, text: str | None = None) -> FacetsAnswer:
-        """Counts over the items that pass the filters; with words alone, over those that say something of them."""
+        """Counts over the items that pass the filters; with words alone, over those that contain any of them."""
         self.refresh()
         return self._facets(filters, text)
 
@@ -181,7 +181,7 @@ class SearchService:
         """One searchable item.
 
         Raises:
-            UnknownItem: There is none of that id.
+            UnknownItem: There is none with that id.
         """
         self.refresh()
         return self._shown(self.found(item))
@@ -199,14 +199,14 @@ class SearchService:
         )
 
     def keep_feedback(self, request: FeedbackRequest, *, by_owner: bool = True) -> None:
-        """Keep that an item is no match for a query, or that a query that was held back is harmless.
+        """Record that an item is no match for a query, or that a query that was held back is harmless.
 
         Args:
-            by_owner: It counts for all at once; else the owner finds it in the inbox.
+            by_owner: It counts for all at once; otherwise it waits in the owner's inbox.
 
         Raises:
-            QuotaReached: Visitors have said as much today as they may.
-            BadRequest: Not exactly one query, or one that cannot be; an item with
+            QuotaReached: Visitors have sent as much today as they may.
+            BadRequest: Not exactly one query, or one that is not valid; an item with
                 `harmless`, or none with `not_a_match`.
             UnknownItem: One of the items is not in the index.
             StoreUnavailable: It could not be kept; send it again.
@@ -262,7 +262,7 @@ class SearchService:
 
         Raises:
             BadRequest: It searches for none.
-            ImageError: It cannot be had or decoded.
+            ImageError: It cannot be obtained or decoded.
         """
         self.queries.check(request, upload)
         if request.item is not None:
@@ -276,11 +276,11 @@ class SearchService:
         return round(across.photos) if across is not None else 0
 
     def common_vector(self) -> np.ndarray | None:
-        """The mean full vector (d,) of the catalogue, where the calibration knows it."""
+        """The mean full vector (d,) of the catalogue, if the calibration knows it."""
         return self.confidence.common_vector(self.searcher.manifest)
 
     def _query(self, request: SearchRequest, upload: bytes | None, watch: Stopwatch, across: Across | None) -> Query:
-        """The query, with a closer look where it stands on the visitors' side of a gap."""
+        """The query, with a closer view if it is on the visitors' side of a gap."""
         self.queries.check(request, upload, words_alone=True)
         if request.examples:
             return self._combined_query(request, upload, watch, across)
@@ -305,7 +305,7 @@ class SearchService:
         if upload is not None or any(getattr(request, name) is not None for name in PICTURES):
             asked.insert(0, (msgspec.structs.replace(request, examples=()), upload, 1.0))
         is_one = sum(weight != 0 for _, _, weight in asked) == 1
-        # Several are compared by the catalogue's own look: what is known of the gap is of single photos.
+        # Several are compared by the catalogue's own look: what is known of the gap comes from single photos.
         read = [(self._query(a, u, watch, across if is_one else None), weight) for a, u, weight in asked]
         if unsafe := [query for query, _ in read if query.safety is not None and query.safety.unsafe]:
             return unsafe[0]
@@ -323,8 +323,8 @@ class SearchService:
         return np.zeros(self.embedder.dimension, np.float32) if origin is None else origin
 
     def _worded(self, request: SearchRequest, query: Query) -> np.ndarray:
-        """(d,) what is searched near to: the query, drawn to where pictures of the text are if the model reads words;
-        (0,) where there is nothing that is near."""
+        """(d,) the vector to search near: the query, drawn towards pictures of the text if the model reads words; (0,)
+        if there is none."""
         if request.text is None or request.metric is not None or not self.embedder.description.reads_words:
             return query.vector
         origin = self._origin()
@@ -341,7 +341,7 @@ class SearchService:
         return Query(vector=vector, hashes=self.searcher.hashes_of(item), labels=labels, item=item, blank=blank)
 
     def _hidden(self, query: Query) -> frozenset[str]:
-        """Items that were said to be no match for this query."""
+        """Items that were called no match for this query."""
         if not len(query.vector):
             return frozenset()
         with request_usage(None):
@@ -379,7 +379,7 @@ class SearchService:
             verdicts = _verdicts(query, near)
             sure = [round(max(one, COPY_CONFIDENCE[verdict]), 4) for one, verdict in zip(sure, verdicts, strict=True)]
             pictured = {hit.id: one for hit, one in zip(near.hits, sure, strict=True)}
-            # As sure as the last of the nearest is all that lies behind them.
+            # All items after the nearest are as sure as the last of these.
             is_all = bool(sure) and sure[-1] >= least
             among = None if is_all else [item for item, one in pictured.items() if one >= least]
             copies = {h.id: h.similarity for h, v in zip(near.hits, verdicts, strict=True) if v != "similar"}
@@ -390,7 +390,7 @@ class SearchService:
         return hits if len(query.vector) else without_likeness(hits)
 
     def complete(self, text: str, limit: int) -> list[str]:
-        """Words of the catalogue that the last word of a text begins, the most frequent first."""
+        """Words of the catalogue that begin with the last word of a text, the most frequent first."""
         self.refresh()
         return self.searcher.complete(text, limit)
 
@@ -403,12 +403,12 @@ class SearchService:
     def _learn(
         self, request: SearchRequest, query: Query, matches: Sequence[Match], score: float | None, client: str | None
     ) -> None:
-        """Add a photo to what the next merge learns of visitors: whole photos, that are no catalogue image."""
+        """Add a photo to what the next merge learns of visitors: whole photos that are not catalogue images."""
         closer = query.closer or query
         traits = closer.traits
         is_photo = query.size is not None and query.blank is None and not (request.box or request.exclude)
         is_photo &= request.after is None and not request.examples
-        # What a stranger's device says that it saw may be nothing that any picture looks like.
+        # What a stranger's device claims to have seen may be like no picture.
         is_photo = is_photo and is_made_by(self.embedder.description.parts, closer.vector)
         if is_photo and traits is not None and matches and all(match.verdict == "similar" for match in matches):
             self.visitors.add(traits, score if request.filters == Filters() else None, client=client)
@@ -434,13 +434,13 @@ class SearchService:
         sort: Sort,
         among: Hits,
     ) -> Match | None:
-        """None where the item was deleted a moment ago and the index has not heard of it."""
+        """None if the item was deleted a moment ago and the index does not know yet."""
         places = [found[i] for i in (hit.id, *hit.duplicates) if i in found]
         if not places:
             return None
         text = among.text
         worded = text is not None and hit.text_score is not None
-        # What an order is by, and whose words met, is the hit's own.
+        # The value of an order and the words that matched belong to the hit's own item.
         is_own = worded or sort != "likeness"
         places.sort(key=lambda place: (is_own and place.item.id != hit.id, *offer_sort_key(place)))
         first = self._shown(places[0])
@@ -480,7 +480,7 @@ def without_likeness(hits: Hits) -> Hits:
 
 
 def hits_of(nearest: NearestRows | None, metric: str | None) -> Hits:
-    """Each of the nearest rows as a hit of its own; `similarity` as a search gives it."""
+    """Each of the nearest rows as a hit of its own; `similarity` as a search returns it."""
     if nearest is None or not nearest.rows:
         return Hits((), "exact", metric, nearest=nearest)
     cosines = nearest.vectors @ unit(nearest.unnormalised[None])[0]
@@ -494,8 +494,8 @@ def hits_of(nearest: NearestRows | None, metric: str | None) -> Hits:
 
 
 def _sure(least: float, pictured: Mapping[str, float] | None, ids: np.ndarray, met: Met, as_much: int) -> np.ndarray:
-    """Which items (r,) bool are at least so sure, by what they say, and how sure each was by the picture; None: by
-    words alone. Those that are not named are as sure as the last one."""
+    """Which items, (r,) bool, are at least this sure, by what they say and by how sure each was by the picture; None:
+    by words alone. Those that are not named are as sure as the last one."""
     by_picture = None
     if pictured is not None:
         by_picture = np.full(len(ids), [0.0, *pictured.values()][-1])
@@ -505,7 +505,7 @@ def _sure(least: float, pictured: Mapping[str, float] | None, ids: np.ndarray, m
 
 
 def _verdicts(query: Query, hits: Hits) -> list[Verdict]:
-    """Of each hit, the strongest that one of the query's pictures gives it."""
+    """For each hit, the strongest verdict from any of the query's pictures."""
     similarities, hashes = [hit.similarity for hit in hits.hits], [hit.hash for hit in hits.hits]
     found = [
         classify_matches(
@@ -521,7 +521,7 @@ def _verdicts(query: Query, hits: Hits) -> list[Verdict]:
 
 
 def _guess(matches: Sequence[Match], confidence: float) -> Guess | None:
-    """The collection that the nearest matches vote for; none where nobody names one.
+    """The collection that the nearest matches vote for; None if no match names one.
 
     Each votes with its odds: one sure match outweighs a page of doubtful ones.
     """

@@ -1,7 +1,7 @@
 """What visitors' photos have in common: sums that searches leave and the next merge takes up.
 
-Kept is the sum of numbers over ten photos or more, and nothing about any one of them or about who searched. What was
-asked since the last merge changes no answer.
+Only the sum of numbers over ten photos or more is kept, and nothing about any one of them or about who searched.
+Searches since the last merge change no answer.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from visor.schema.items import Record, as_document, as_records
 from visor.storage.documents import SERVER_TIME, Delete, DocumentStore, Put
 
 FORGET = "forget"
-"""Key of the document with which `visor feedback forget-visitors` tells the next merge to begin anew."""
+"""Key of the document with which `visor feedback forget-visitors` tells the next merge to start anew."""
 BATCH = 10
 """Photos in one document."""
 WRITES_A_DAY = 50
@@ -31,21 +31,21 @@ WRITES_A_DAY = 50
 READ_MAX = 200
 """Documents that one merge takes up."""
 OTHERS_S = 2 * 86_400
-"""Age in seconds up to which a merge leaves what another model's searches left: both serve while a reindex lasts."""
+"""Age in seconds up to which a merge leaves the sums of another model's searches: both serve during a reindex."""
 PHOTOS_MAX = 1000.0
-"""Older photos fade once there are so many."""
+"""Older photos fade once there are this many."""
 PER_CLIENT_A_DAY = 3
 """Photos of one client that a process learns from in 24 hours: whoever wants to move the mean needs many addresses."""
 CLIENTS_MAX = 10_000
-"""Clients that are told apart in a day; of further ones nothing is learned."""
+"""Clients that are distinguished in a day; nothing is learned from further ones."""
 FRESH_SHARE, FRESH_MIN = 0.1, 10.0
-"""Once photos are known, all that came since count as this share of them at most, or as so many if that is more."""
+"""Once photos are known, all newer ones count as this share of them at most, or as this many if that is more."""
 REMEMBERED = 500
-"""Photos that a process knows again: one that is asked again teaches nothing new."""
+"""Photos that a process recognises: a repeated one teaches nothing new."""
 
 
 class VisitorSum(Record, frozen=True, kw_only=True):
-    """Some photos of one process (collection `visitors`); or the owner's word to forget all."""
+    """Some photos of one process (collection `visitors`); or the owner's request to forget all."""
 
     model: str
     photos: int = 0
@@ -59,7 +59,7 @@ class VisitorLog:
     """Sums up the photos of one process. Thread-safe.
 
     Args:
-        model: Fingerprint of the model that the vectors are of.
+        model: Fingerprint of the model that made the vectors.
         on_write: Called before each document; it is not written if this raises `QuotaReached`.
         clock: Seconds, never going back.
     """
@@ -81,12 +81,12 @@ class VisitorLog:
         self._lock = threading.Lock()
 
     def add(self, traits: Array, score: float | None = None, *, client: str | None = None) -> None:
-        """Count one photo, by its traits (d + 1162,) and what it was judged by, where that was a score.
+        """Count one photo, by its traits (d + 1162,) and the score that it was judged by, if any.
 
-        Every tenth writes a document; a store that is away is left.
+        Every tenth writes a document; if the store does not answer, they are dropped.
 
         Args:
-            client: Who sent it, forgotten within a day; None: the owner, of whose photos all count.
+            client: Who sent it, forgotten within a day; None: the owner, whose photos all count.
         """
         with self._lock:
             digest = hash(traits.tobytes())
@@ -131,10 +131,10 @@ class VisitorSums:
         self._documents, self._model = documents, model
 
     def fold(self, before: Across | None) -> Learned | None:
-        """The manifest's mean with what came since; None if nothing did.
+        """The manifest's mean with what has come since; None if nothing has.
 
-        Documents that the manifest says it has are deleted: a merge that dies in between counts nothing twice. The
-        owner's word to forget stays, as it is for each model's manifest; by its time it is known whether it was obeyed.
+        Documents that the manifest already includes are deleted: a merge that dies in between counts nothing twice. The
+        owner's request to forget stays, as it is for each model's manifest; its time shows whether it was carried out.
         """
         before = before or Across(catalogue="")
         found = self._documents.query(VISITORS, order_by="added_at", limit=READ_MAX)
@@ -148,7 +148,7 @@ class VisitorSums:
             for document, one, added_at in sums
             if document.key not in before.folded and one.model == self._model and added_at > forgotten_at
         }
-        # What another version of Visor wrote, or is damaged, cannot be added up with the rest.
+        # Documents that another version of Visor wrote, or damaged ones, cannot be added to the rest.
         sizes = Counter(len(one.mean) for one in fresh.values()).most_common(1)
         size = len(before.visitors) or (sizes[0][0] if sizes else 0)
         fresh = {
@@ -190,5 +190,5 @@ def robust_mean(means: Array, weights: Sequence[float]) -> Array:
 
 
 def forget_visitors(documents: DocumentStore) -> None:
-    """Have the next merge forget what was learned from visitors' photos."""
+    """Make the next merge forget what was learned from visitors' photos."""
     documents.commit([Put(collection=VISITORS, key=FORGET, data={"added_at": SERVER_TIME, "model": ""})])

@@ -121,7 +121,7 @@ def test_processes_add_up_and_a_new_day_begins_with_none(documents: DocumentStor
     one.flush()
     again = RequestBudget(documents, host_a_day=6, clock=lambda: now[0])
     assert again.today() == ({"links": 3, "shop": 3}, {"shop.test": 6})
-    with pytest.raises(QuotaReached, match=r"shop\.test has got the 6 requests") as reached:
+    with pytest.raises(QuotaReached, match=r"shop\.test has had the 6 requests") as reached:
         again.take("shop", "https://shop.test/c")
     assert reached.value.retry_after_s == 12 * 3600
     again.take("shop", "https://other.test/")

@@ -115,7 +115,7 @@ def test_two_pictures_are_compared(index: visor.Index, folder: Path) -> None:
     same, other = index.compare(red, red.read_bytes()), index.compare(index.search(red)[0].item, blue)
     assert (same.verdict, same.is_aligned, same.confidence > 0.9) == ("exact", True, True)
     assert other.similarity < same.similarity
-    with pytest.raises(visor.BadRequest, match="shows nothing"):
+    with pytest.raises(visor.BadRequest, match="holds no picture"):
         index.compare(red, index.search(blue).vector)
 
 
@@ -164,8 +164,8 @@ def test_a_pillow_image_of_any_mode_is_what_its_file_is(mode: str) -> None:
     [
         (3, {}, visor.BadRequest, "A value of type int cannot be searched for"),
         ("nowhere.png", {}, visor.BadRequest, "'nowhere.png' cannot be read: No such file"),
-        ("no\0where.png", {}, visor.BadRequest, "is no path: it holds a null"),
-        ("~nobody-of-this-name/red.png", {}, visor.BadRequest, "~nobody-of-this-name/red.png' is no path: "),
+        ("no\0where.png", {}, visor.BadRequest, "is not a path: it holds a null"),
+        ("~nobody-of-this-name/red.png", {}, visor.BadRequest, "~nobody-of-this-name/red.png' is not a path: "),
         (b"no image", {}, visor.UndecodableImage, "8 bytes"),
         (b"", {"k": 0}, visor.BadRequest, "k of the search is 0. Valid: a whole number"),
         (b"", {"mode": "slow"}, visor.BadRequest, 'mode of the search is "slow"'),
@@ -398,7 +398,7 @@ def test_a_source_that_cannot_be_one_says_so(home: Path, folder: Path) -> None:
             with pytest.raises(error, match=words):
                 index.crawl(source, **options)
         for path in (None, 5, b"x"):
-            with pytest.raises(visor.BadRequest, match="is no path"):
+            with pytest.raises(visor.BadRequest, match="is not a path"):
                 index.add_folder(path)  # type: ignore[arg-type]
 
 

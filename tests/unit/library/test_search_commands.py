@@ -75,7 +75,7 @@ def test_a_search_goes_on_behind_the_last_answer(run: Run, folder: Path) -> None
         (["--text", "red", "--metric", "cosine"], "--metric does not go with --text"),
         (["--text", "red", "--min-similarity", "0.3"], "--min-similarity does not go with text alone"),
         (["--filter", "collection=warm", "--min-confidence", "0.3"], "--min-confidence does not go with"),
-        (["PICTURE", "--after", "xyz"], "--after is no cursor"),
+        (["PICTURE", "--after", "xyz"], "--after is not a cursor"),
         (["PICTURE", "--filter", "date=soon"], "Correct the date"),
         (["--text", "red " * 200], "--text is"),
     ],
@@ -262,7 +262,7 @@ def test_what_is_no_filter_is_refused(texts: tuple[str, ...]) -> None:
 def test_an_attribute_that_is_not_declared_is_named(run: Run, folder: Path) -> None:
     failed = run("search", folder / "warm" / "red.png", "--filter", "colour=red").exception
     assert isinstance(failed, VisorError)
-    assert "'colour' is no attribute" in str(failed)
+    assert "'colour' is not an attribute" in str(failed)
 
 
 @pytest.mark.slow

@@ -58,7 +58,7 @@ def test_words_beside_a_picture_that_nobody_says_are_told_of(
     form = {"request": json.dumps({"k": 5, "text": text.replace("TITLE", product.title)})}
     files = {"image": demo_catalogue.picture(product).read_bytes()}
     answer = client.post("/v1/search", files=files, data=form).json()
-    said = f"Nothing that was found says '{text}': the picture alone counted."
+    said = f"No match contains '{text}': only the picture counted."
     assert answer.get("notice") == (said if is_told else None)
 
 

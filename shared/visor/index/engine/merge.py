@@ -1,8 +1,9 @@
 """Merge into a vector engine: what was committed becomes rows of a collection.
 
-Segments stay for what an engine has no place for: tombstones and updates that wait for later items, and augmented
-queries. The manifest stays the commit point: what an engine got before a swap is also in the commits that searches hold
-until then, so that it counts once. One merge at a time writes: the manifest names it, for as long as it says so.
+Segments still hold what an engine has no place for: tombstones and updates that wait for later items, and augmented
+queries. The manifest remains the commit point: rows written to an engine before a swap are also in the commits that
+searches hold until then, so they count once. One merge at a time writes: the manifest names it as long as it renews
+this claim.
 """
 
 from __future__ import annotations
@@ -52,9 +53,9 @@ from visor.index.merge.segment_builder import (
 from visor.storage.engine import Clause, Row, VectorEngine, id_parts
 
 LEASE_S = 600.0
-"""After which another merge may write, if the last one has not said that it still does."""
+"""Time after which another merge may write, if the last one has not renewed its claim."""
 SAMPLED = 512
-"""About as many items stand for all of them in a confidence (`visor.confidence.features`)."""
+"""About this many items represent all of them in a confidence (`visor.confidence.features`)."""
 PART_ROWS = 1_000
 """Rows of an engine that are read at once."""
 
@@ -78,7 +79,7 @@ class EngineMerge(Merge):
         return EngineEntry(name=self.rows.name, collection="")
 
     def run(self, budget_s: float | None, relearn: bool) -> MergeReport:
-        """As `Merge.run`; one that fails lets others write at once."""
+        """As `Merge.run`; a merge that fails lets others write at once."""
         try:
             return super().run(budget_s, relearn)
         except BaseException:
@@ -156,10 +157,10 @@ class EngineMerge(Merge):
         self.rows.upsert(entry.collection, rows)
 
     def _hold(self) -> None:
-        """Say that this merge writes, or that it still does.
+        """Claim the right to write, or renew the claim.
 
         Raises:
-            Conflict: Another one does.
+            Conflict: Another merge holds it.
         """
         entry, now, manifest = self.entry, self.clock(), self.index.manifest
         is_mine = entry.writer == self.writer
@@ -167,11 +168,11 @@ class EngineMerge(Merge):
             return
         if entry.writer and not is_mine and now - entry.writing < LEASE_S:
             raise Conflict(
-                "Another merge writes to this index",
+                "Another merge is writing to this index",
                 valid="One merge at a time",
-                remedy=f"Let it end; if it died, call again in {LEASE_S / 60:.0f} minutes",
+                remedy=f"Wait until it ends; if it died, try again in {LEASE_S / 60:.0f} minutes",
             )
-        # One that does not answer is not held.
+        # Raises if the engine does not answer: nothing is claimed then.
         self.rows.collections()
         entry = msgspec.structs.replace(entry, writer=self.writer, writing=now)
         base = manifest or Manifest(format=FORMAT_VERSION, model=self.index.model, dimension=0, created_at=now)
@@ -185,7 +186,7 @@ class EngineMerge(Merge):
         incoming: PendingDeletes,
         waiting: Sequence[PendingDeletes],
     ) -> None:
-        """Bring the collection up to what commits say: newest versions, without what tombstones hide."""
+        """Apply commits to the collection: it has the newest versions afterwards, and no rows that tombstones hide."""
         known = PendingDeletes.concat([incoming, *waiting])
         kept = kept_rows(shards, kept_places(shards, [], known.tombstones), known)
         readers = [shard_reader(shard) for shard in shards]
@@ -239,7 +240,7 @@ class EngineMerge(Merge):
         self.index.swap(msgspec.structs.replace(manifest, engine=entry), space)
 
     def _described(self, entry: EngineEntry, declared: Iterable[str]) -> EngineEntry:
-        """The entry with what a search knows of the collection before it asks."""
+        """The entry with what a search knows about the collection without querying it."""
         clauses = {text: Clause((declared_token(json.loads(text)),)) for text in sorted(declared)}
         counts = {text: self.rows.count(entry.collection, [clause]) for text, clause in clauses.items()}
         images, rank, sampled = self.rows.count(entry.collection), 0, list[str]()
@@ -252,7 +253,7 @@ class EngineMerge(Merge):
         return msgspec.structs.replace(entry, images=images, declared=known, sampled=tuple(sampled))
 
     def _carry(self, sources: Sequence[Segment | Shard], pending: PendingDeletes, space: Space) -> list[Any]:
-        """A segment without rows for what the engine has no place for; none where there is nothing."""
+        """A segment without rows for what the engine has no place for; none if there is nothing of the kind."""
         if not len(pending) and not any(source.augmented.tried for source in sources):
             return []
         with tempfile.TemporaryDirectory(prefix="visor-merge-") as folder:
@@ -276,11 +277,11 @@ class EngineMerge(Merge):
         dimension: int,
         near: Callable[[KeptRows, Array], Array],
     ) -> Iterator[list[Row]]:
-        """What a merge keeps of its sources, as an engine's rows, some at a time.
+        """The rows that a merge keeps of its sources, as an engine's rows, some at a time.
 
         Args:
             dimension: d.
-            near: Gives the projected vectors (b, m) float32 of some of the rows, of which the full ones are (b, d).
+            near: Returns the projected vectors (b, m) float32 of some of the rows, whose full vectors are (b, d).
         """
         looks, start = looks_of(kept, sources).get("looks", no_looks(len(kept))), 0
         for full in full_blocks(kept, readers, dimension) if len(kept) else ():
@@ -308,7 +309,7 @@ class EngineMerge(Merge):
         return cast("list[Segment]", parts)
 
     def _announce(self) -> None:
-        """Let others write, and drop collections that nobody asks any more."""
+        """Let others write, and drop collections that no search queries any more."""
         entry, now = self.entry, self.clock()
         if self.index.manifest is not None and entry.writer == self.writer:
             kept = {name: since for name, since in entry.old.items() if now - since < self.policy.grace_s}
@@ -329,7 +330,7 @@ class EngineMerge(Merge):
 
 @dataclass
 class StoredPart:
-    """A range of an engine's rows, as a segment of them is for a calibration. Of all parts one is kept in memory."""
+    """A range of an engine's rows that a calibration uses like a segment. Only one of all parts is kept in memory."""
 
     engine: VectorEngine
     collection: str
@@ -356,7 +357,7 @@ class StoredPart:
 
 
 def _family(model: str) -> str:
-    """What the names of a model's collections begin with."""
+    """The prefix of the names of a model's collections."""
     return re.sub("[^A-Za-z0-9]", "_", model)[:24] + "_"
 
 

@@ -30,7 +30,7 @@ from visor.storage.engine import VectorEngine
 
 
 class EngineMove(EngineMerge):
-    """Of one index, into an engine's collection or out of it."""
+    """Moves one index into an engine's collection or out of it."""
 
     def move_in(self) -> int:
         """Bring all rows of the segments into a collection; returns how many there are."""
@@ -65,7 +65,7 @@ class EngineMove(EngineMerge):
         return entry.images
 
     def move_out(self) -> int:
-        """Make segments of all rows of the collection, and drop it; returns how many there are."""
+        """Make segments from all rows of the collection, and drop it; returns how many rows there are."""
         self.index.load()
         manifest, space, now = self.index.manifest, self.index.space, self.clock()
         if manifest is None or manifest.engine is None:
@@ -124,7 +124,7 @@ def migrate(
     """Move an index, as it is, to `target`: "segments" or an engine's name; nothing is embedded. Returns its images.
 
     Args:
-        inputs: Those of the index, anew for each step.
+        inputs: Makes the inputs of the index, anew for each step.
         engine_of: Opens the engine of that name.
 
     Raises:

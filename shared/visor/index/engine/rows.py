@@ -1,4 +1,4 @@
-"""Rows of an index as a vector engine holds them: what is filtered by as numbers, all else as Visor's own bytes."""
+"""Rows of an index as a vector engine holds them: filterable values as numbers, all else as Visor's own bytes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class _Facts(Record, frozen=True, kw_only=True):
 
 
 class NearVectors(FullVectors):
-    """As the codes of a segment, decoded: with the same similarities to the last digit."""
+    """Vectors as decoded from a segment's codes, with the same similarities to the last digit."""
 
     def scan(self, query: Array, want: int, allowed: Array | None, *, exact: bool) -> tuple[Array, Array]:
         rows = np.arange(len(self.vectors)) if allowed is None else np.flatnonzero(allowed)
@@ -48,7 +48,7 @@ class EngineBlock(RowBlock):
 
     @classmethod
     def of(cls, engine: VectorEngine, collection: str, rows: Sequence[Row], dimensions: int) -> EngineBlock:
-        """Rows in any order; of those with one id the newest."""
+        """From rows in any order; of several with one id, the newest is kept."""
         once = {row.id: row for row in sorted(rows, key=lambda row: row.version)}
         kept = [once[name] for name in sorted(once)]
         facts = [msgspec.msgpack.decode(row.facts, type=_Facts) for row in kept]
@@ -79,7 +79,7 @@ class EngineBlock(RowBlock):
     def read_full(self, start: int, stop: int) -> Array:
         ids = [id_text(row) for row in self.ids[start:stop]]
         found = {row.id: row.full for row in self.engine.get(self.collection, ids, "all")}
-        # One that was deleted a moment ago is still in this answer: by its projection it is near nothing.
+        # A row deleted a moment ago is still in this answer: its zero vector is near nothing.
         some = next(iter(found.values()), None)
         nothing = np.zeros(self.vectors.unit(np.arange(0)).shape[1] if some is None else len(some), np.float16)
         full: Array = np.stack([found.get(name, nothing) for name in ids]) if ids else nothing[None][:0]
@@ -115,7 +115,7 @@ def engine_rows(
 
 
 def near_vectors(space: Space, full: Array) -> Array:
-    """What is searched for full vectors (n, d): just what their codes in a segment would be."""
+    """The searched form of full vectors (n, d): exactly what their codes in a segment decode to."""
     return decode(space.code(full)) if isinstance(space, Projection) else space.project(full)
 
 
@@ -123,7 +123,7 @@ _BUILT_IN = {**dict.fromkeys((*CODED, "label"), "keyword"), "price": "number", "
 
 
 def _key(name: str, type_: str) -> str:
-    """What a field is called in tokens: an attribute that was declared anew with another type is another field."""
+    """A field's name in tokens: an attribute that was declared anew with another type is another field."""
     return name if name in _BUILT_IN else f"{type_}\0{name}"
 
 
@@ -161,11 +161,11 @@ def clauses(filters: Filters, types: Mapping[str, AttributeType]) -> list[Clause
 
 
 WORD_WEIGHT_MIN, WORDS_MAX = 0.02, 50
-"""Words of a query across the gap whose items are candidates: lighter ones do not make a candidate alone."""
+"""Least weight and greatest number of the words of a query across the gap that alone make an item a candidate."""
 
 
 def words_clause(weights: Mapping[str, float]) -> Clause | None:
-    """Items that say one of the words that weigh most; None where there is none."""
+    """Matches items that contain one of the heaviest words; None if there is no such word."""
     heavy = sorted((-weight, word) for word, weight in weights.items() if weight >= WORD_WEIGHT_MIN)[:WORDS_MAX]
     return Clause(tuple(token("\0word", word) for _, word in heavy)) if heavy else None
 

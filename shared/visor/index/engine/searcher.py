@@ -1,8 +1,8 @@
 """Search of an index whose rows are in a vector engine.
 
-The engine gives the rows nearest to what is asked, with all that is stored of them. They become a small snapshot, with
-all that commits changed since, and the answer is made of it by the same code as from segments: exact order, copies,
-products, verdicts, and the facts that confidence is computed from.
+The engine returns the rows nearest to the query, with everything stored about them. Together with what commits changed
+since, they become a small snapshot, from which the same code as for segments makes the answer: exact order,
+near-duplicates, products, verdicts, and the facts that confidence is computed from.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ from visor.schema.search import FacetsAnswer, Filters
 from visor.storage.engine import Clause, Row, VectorEngine, Vectors, Where, id_parts, token
 
 LISTED = 2_000
-"""Nearest rows through which pages by likeness go."""
+"""Nearest rows that pages by likeness cover."""
 SORTED_MAX = 20_000
-"""Items that may pass where all are put in another order, …"""
+"""Most items that may pass if all are put in another order, …"""
 COUNTED_MAX = 100_000
-"""… or spread over facets."""
+"""… or counted by facets."""
 WIDENED = 4
-"""Times as many rows that are asked for where too many of the nearest are the same picture."""
+"""Factor by which a query asks for more rows if too many of the nearest are the same picture."""
 SPARE = 16
-"""Rows that are asked for besides: an engine knows similarities a little differently in the last digit."""
+"""Extra rows of a query: an engine's similarities differ a little in the last digit."""
 
 
 @dataclass(frozen=True)
 class EngineSnapshot(Snapshot):
-    """What the searcher keeps: `blocks` hold what commits changed, and the engine the rest.
+    """The snapshot that the searcher keeps: `blocks` hold what commits changed, and the engine the rest.
 
-    touched: The engine's rows of the changed items, which it still has as they were; `touched_block`: the same.
+    touched: The engine's rows of the changed items, as they were before; `touched_block`: the same as a block.
     """
 
     touched: Sequence[Row] = ()
@@ -54,12 +54,12 @@ class EngineSnapshot(Snapshot):
 
     @property
     def entry(self) -> EngineEntry | None:
-        """None before the first merge: all is in memory."""
+        """None before the first merge: everything is in memory then."""
         return self.manifest.engine if self.manifest else None
 
 
 class EngineSearcher(Searcher):
-    """As `Searcher`; what it holds in memory is what no merge has taken up, and a sample.
+    """As `Searcher`; in memory it holds only what no merge has taken up, and a sample.
 
     Args:
         engine: Where the manifest's collection is.
@@ -129,7 +129,7 @@ class EngineSearcher(Searcher):
             want = min(WIDENED * want, self.engine.nearest_max)
 
     def _siblings(self, base: EngineSnapshot, seen: Snapshot, hits: Hits, where: Where) -> list[Row]:
-        """The engine's rows of the products that are given, of which the nearest may be few."""
+        """The engine's rows of the products in the answer; the nearest rows may hold only a few of them."""
         assert base.entry is not None
         places = filter(None, (seen.find(hit.id) for hit in hits.hits))
         tokens = {token("\0product", f"{product:016x}") for live, row in places if (product := int(live.products[row]))}
@@ -138,7 +138,7 @@ class EngineSearcher(Searcher):
     def _rows(
         self, base: EngineSnapshot, question: Question, where: Where, want: int, total: int
     ) -> tuple[list[Row], str | None]:
-        """The rows that the answer is made of, and what somebody has to know of them."""
+        """The rows that the answer is made of, and a notice about them, if they need one."""
         assert base.entry is not None
         collection, order = base.entry.collection, question.order
         rows: list[Row] = []
@@ -170,13 +170,13 @@ class EngineSearcher(Searcher):
         return rows, notice
 
     def _refuse_words(self) -> NoReturn:
-        self._refuse("Words alone are not searched", "Words beside a picture, and filters", "Add a picture")
+        self._refuse("Words alone are not searched", "Words together with a picture, and filters", "Add a picture")
 
     def _refuse(self, found: str, valid: str, remedy: str) -> NoReturn:
         raise BadRequest(f"{found}, and this index is in {self.engine.name}", valid=valid, remedy=remedy)
 
     def _count(self, base: EngineSnapshot, where: Where, filters: Filters) -> int:
-        """Items that pass."""
+        """How many items pass."""
         if not where or base.entry is None or base.touched_block is None:
             return base.images
         before = np.count_nonzero(base.touched_block.columns.mask(filters, base.types))
@@ -248,7 +248,7 @@ class EngineSearcher(Searcher):
         return hashes
 
     def _stored(self, item_id: str, vectors: Vectors) -> Row | None:
-        """The engine's row of an item; None where that is not the item as it is now."""
+        """The engine's row of an item; None if that is not the item as it is now."""
         base = self._snapshot
         if not isinstance(base, EngineSnapshot) or base.entry is None or item_id in {row.id for row in base.touched}:
             return None
@@ -256,17 +256,17 @@ class EngineSearcher(Searcher):
 
 
 def _with(base: EngineSnapshot, block: EngineBlock) -> EngineSnapshot:
-    """The snapshot with these rows of the engine, of which some are dead or changed."""
+    """The snapshot with these rows of the engine, some of which are dead or changed."""
     assert base.pending is not None
     segments = [block] if len(block) else []
     blocks = apply_deletes(segments, [None] * len(segments), base.fresh, base.pending)
-    # A listing wants a block, though an empty one.
+    # A listing needs a block, even an empty one.
     blocks = blocks or apply_deletes([block], [None], None, base.pending)
     return replace(base, blocks=blocks, images=sum(live.count for live in blocks))
 
 
 def _thinned(blocks: Sequence[LiveBlock], step: int) -> tuple[LiveBlock, ...]:
-    """The blocks, with one row in `step` of those that no merge has taken up: of the others so many are there."""
+    """The blocks, with one in `step` of the rows that no merge has taken up: the others were sampled at that rate."""
     thinned = []
     for live in blocks:
         alive = np.zeros(len(live), bool)

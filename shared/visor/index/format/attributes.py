@@ -1,4 +1,4 @@
-"""Attribute columns: one value an item to filter and count by, and the conditions that a filter puts on it."""
+"""Attribute columns: one value per item to filter and count by, and the conditions that a filter puts on it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class AttributeColumn:
 
     @classmethod
     def of(cls, type_: AttributeType, texts: Sequence[str | None]) -> AttributeColumn:
-        """What these texts say; one that says nothing of the type is none."""
+        """The values that these texts stand for; a text that does not fit the type counts as none."""
         if type_ == "number":
             numbers = [None if text is None else number_of(text) for text in texts]
             return cls(type_, np.array([np.nan if number is None else number for number in numbers], np.float64))
@@ -48,7 +48,7 @@ class AttributeColumn:
 
     @classmethod
     def none(cls, type_: AttributeType, count: int) -> AttributeColumn:
-        """Of items that do not have it."""
+        """The column of `count` items without a value."""
         fill = {"number": np.float64(np.nan), "date": np.int32(NO_DATE)}.get(type_, np.uint16(0))
         return cls(type_, np.full(count, fill), FLAG_NAMES if type_ == "flag" else ())
 
@@ -66,14 +66,14 @@ class AttributeColumn:
         return replace(self, values=self.values[rows])
 
     def pruned(self) -> AttributeColumn:
-        """The same values, with no name that none of them is."""
+        """The same values, without unused names."""
         if self.type != "keyword":
             return self
         values, names = used(self.values, self.names)
         return replace(self, values=values, names=names)
 
     def texts(self) -> list[str | None]:
-        """What `of` makes these values of; None for none."""
+        """The texts from which `of` makes these values; None for none."""
         if self.type in ("keyword", "flag"):
             return [None if value == 0 else self.names[value - 1] for value in self.values.tolist()]
         say = iso_day if self.type == "date" else repr
@@ -81,20 +81,20 @@ class AttributeColumn:
         return [say(value) if there else None for value, there in pairs]
 
     def has(self) -> Array:
-        """(n,) bool: which items have one."""
+        """(n,) bool: which items have a value."""
         if self.type == "number":
             return ~np.isnan(self.values)
         there: Array = self.values != (NO_DATE if self.type == "date" else 0)
         return there
 
     def mask(self, name: str, condition: Condition) -> Array:
-        """(n,) bool: which items meet it.
+        """(n,) bool: which items meet the condition.
 
         Args:
-            name: Of the attribute, for errors.
+            name: The attribute's name, for errors.
 
         Raises:
-            BadRequest: It asks for what the type does not have.
+            BadRequest: The condition does not fit the type.
         """
         keep = np.ones(len(self.values), bool)
         if condition.any:
@@ -127,13 +127,13 @@ class AttributeColumn:
         return passes[self.values]
 
     def span(self, name: str, text: float | str) -> tuple[Any, Any]:
-        """The least and the greatest value that a number or date means, as the column holds values."""
+        """The least and the greatest value that a number or date covers, in the column's own form."""
         if self.type == "date":
             if not isinstance(text, str):
                 raise _unfit(name, text, "a date: '2024', '2024-05' or '2024-05-31'")
             return bound(text, last=False), bound(text, last=True)
         if self.type != "number":
-            raise _unfit(name, text, f"a {self.type}, which has no range: any, none and missing go with it")
+            raise _unfit(name, text, f"a {self.type}, which has no range: use any, none or missing")
         number = number_of(text) if isinstance(text, str) else float(text)
         if number is None or np.isnan(number):
             raise _unfit(name, text, "a number")
@@ -143,7 +143,7 @@ class AttributeColumn:
         return value, value
 
     def count(self, keep: Array) -> AttributeFacet:
-        """How the items of a (n,) bool mask spread, all values."""
+        """How the items of an (n,) bool mask spread over all values."""
         values = self.values[keep & self.has()]
         missing = int(np.count_nonzero(keep)) - len(values)
         if self.type in ("keyword", "flag"):
@@ -157,7 +157,7 @@ class AttributeColumn:
 
 
 def facet_sum(parts: Sequence[AttributeFacet]) -> AttributeFacet:
-    """All parts of one type together, the most frequent values first."""
+    """The sum of parts of one type, the most frequent values first."""
     counts: dict[str, int] = {}
     for part in parts:
         for one in part.values:
@@ -178,7 +178,7 @@ def top_values(counts: Mapping[str, int]) -> tuple[FacetValue, ...]:
 
 
 def attribute_tensors(columns: Mapping[tuple[str, AttributeType], AttributeColumn], prefix: str) -> dict[str, Array]:
-    """For a container; `read_attributes` reads them back."""
+    """Tensors for a container; `read_attributes` reads them back."""
     if not columns:
         return {}
     about = [(name, type_, column.names) for (name, type_), column in columns.items()]
@@ -187,7 +187,7 @@ def attribute_tensors(columns: Mapping[tuple[str, AttributeType], AttributeColum
 
 
 def read_attributes(container: Container, prefix: str) -> dict[tuple[str, AttributeType], AttributeColumn]:
-    """By name and type; none in objects of before."""
+    """Columns by name and type; none in older objects."""
     if prefix + "attributes" not in container:
         return {}
     about = container.json(prefix + "attributes", list[tuple[str, AttributeType, tuple[str, ...]]])
@@ -204,7 +204,7 @@ def bound(text: str, *, last: bool) -> int:
         BadRequest: It is none of these.
     """
     try:
-        # numpy takes 20240531 for a year, which no column holds.
+        # numpy reads 20240531 as a year, which no column holds.
         if not _DAY.fullmatch(text[:10]):
             raise ValueError(text)
         date = np.datetime64(text[:10])
@@ -246,7 +246,7 @@ def union(lists: Sequence[tuple[str, ...]]) -> tuple[tuple[str, ...], list[Array
 
 
 def used(codes: Array, names: tuple[str, ...]) -> tuple[Array, tuple[str, ...]]:
-    """Codes from 1 (0 for none) of these names, as codes of those that occur, and these."""
+    """Codes from 1 (0 for none), renumbered for the names that occur; and these names."""
     found = np.unique(codes[codes > 0])
     renumbered = np.zeros(len(names) + 1, np.int64)
     renumbered[found] = 1 + np.arange(len(found))

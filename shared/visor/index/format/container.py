@@ -108,7 +108,7 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """An opened file: what its header says, and the bytes that were read of it (a prefix is enough)."""
+    """An open file: the contents of its header, and the bytes that were read from it (a prefix is enough)."""
 
     name: str
     about: dict[str, Any]
@@ -123,7 +123,7 @@ class Container:
         Args:
             name: The object's name, for errors.
             view: The object's bytes, or its first ones.
-            kind: What it has to be: `shard`, `segment` or `projection`.
+            kind: What kind it has to be: `shard`, `segment` or `projection`.
 
         Raises:
             CorruptObject: It is not such a file, or its header is damaged.
@@ -139,7 +139,7 @@ class Container:
             version = int(metadata["format"])
             about, checksums = json.loads(metadata["about"]), json.loads(metadata["checksums"])
         except (ValueError, KeyError, TypeError, AttributeError) as exc:
-            raise corrupt(name, "its header is not one of a Visor file") from exc
+            raise corrupt(name, "it does not have the header of a Visor file") from exc
         if version > FORMAT_VERSION:
             raise NewerFormat(
                 f"{name} has format version {version}",
@@ -180,7 +180,7 @@ class Container:
         try:
             return msgspec.json.decode(self.array(tensor).tobytes(), type=type_)
         except msgspec.DecodeError as exc:
-            raise corrupt(self.name, f"tensor {tensor} is not the JSON that belongs there") from exc
+            raise corrupt(self.name, f"tensor {tensor} does not hold the JSON that belongs there") from exc
 
 
 def pack(kind: str, about: Mapping[str, Any], tensors: Mapping[str, Array]) -> bytes:

@@ -1,4 +1,4 @@
-"""Current model: the document that says whose index is searched."""
+"""Current model: the document that names the model whose index is searched."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ _EMPTY = {
 
 
 class CurrentModel(Record, frozen=True, kw_only=True):
-    """Whose index is searched, and how far a reindex is (document `index/model`)."""
+    """Which model's index is searched, and how far a reindex is (document `index/model`)."""
 
     current: str
     """Fingerprint."""
     building: str | None = None
-    """Fingerprint of the model that items are embedded anew with."""
+    """Fingerprint of the model with which items are being embedded anew."""
     until: str = ""
-    """Items indexed before this time (ISO 8601) have to be looked at."""
+    """Items indexed before this time (ISO 8601) have to be checked."""
     cursor: str = ""
     """… and those indexed before this one are published."""
     published: int = 0
     loses: bool = False
-    """The owner has said that items which cannot be embedded with the new model need not be."""
+    """The owner accepts the loss of items that cannot be embedded with the new model."""
     previous: str | None = None
-    """Fingerprint whose index is still there, `KEPT_S` from `switched` on."""
+    """Fingerprint of the model whose index is still kept, `KEPT_S` from `switched` on."""
     switched: float = 0.0
     """Seconds since 1970."""
 
 
 def read_current(documents: DocumentStore) -> tuple[CurrentModel | None, int]:
-    """Whose index is searched, and the document's revision; `(None, 0)` before the first merge."""
+    """Which model's index is searched, and the document's revision; `(None, 0)` before the first merge."""
     found = documents.get(CURRENT_MODEL, [KEY])
     if KEY not in found:
         return None, 0
@@ -48,7 +48,7 @@ def read_current(documents: DocumentStore) -> tuple[CurrentModel | None, int]:
 
 
 def write_current(documents: DocumentStore, state: CurrentModel, revision: int) -> bool:
-    """Replace exactly that revision (0: create). False if somebody else was faster."""
+    """Replace exactly that revision (0: create). False if another process was faster."""
     try:
         documents.commit(
             [Put(collection=CURRENT_MODEL, key=KEY, data={**_EMPTY, **as_document(state)}, if_revision=revision)]

@@ -29,7 +29,7 @@ from visor.schema.items import FacetRow
 from visor.schema.search import FACETS, Condition, Filters
 
 CODED = tuple(facet for facet in FACETS if facet != "label")
-"""Facets with at most one value an item. Code 0 is 'none', code i the i-th name."""
+"""Facets with at most one value per item. Code 0 is 'none', code i the i-th name."""
 STORED = (*CODED, "declared")
 """`declared`: as JSON, the attributes that were declared when the item was written, and their types."""
 AttributeKey = tuple[str, AttributeType]
@@ -51,10 +51,10 @@ class FacetColumns:
     date: Array
     labels: ListColumn
     words: ListColumn
-    """Stems of the item's title, collection and category; empty in objects of before."""
+    """Stems of the item's title, collection and category; empty in older objects."""
     texts: Array
-    """(n,) objects: `FacetRow.texts` as JSON in bytes; empty where it was not kept, and in a segment, whose texts lie
-    apart."""
+    """(n,) objects: `FacetRow.texts` as JSON in bytes; empty if it was not kept, and in a segment, whose texts are
+    stored separately."""
     products: Array
     pixels: Array
     attributes: Mapping[AttributeKey, AttributeColumn]
@@ -91,7 +91,7 @@ class FacetColumns:
         )
 
     def rows(self) -> list[FacetRow]:
-        """The rows as `of` takes them; of these it makes these columns again."""
+        """The rows as `of` accepts them; from these it makes the same columns again."""
         named = {column: ("", *self.names[column]) for column in STORED}
         label, word = self.names["label"], self.names["word"]
         values = {key: column.texts() for key, column in self.attributes.items()}
@@ -163,7 +163,7 @@ class FacetColumns:
         )
 
     def pruned(self) -> FacetColumns:
-        """The same rows, with no name that none of them has."""
+        """The same rows, without unused names."""
         codes, names = {}, {}
         for column in STORED:
             codes[column], names[column] = used(self.codes[column], self.names[column])
@@ -180,10 +180,10 @@ class FacetColumns:
         """(n,) bool: which rows pass.
 
         Args:
-            types: Of all attributes that the index knows.
+            types: The types of all attributes that the index knows.
 
         Raises:
-            BadRequest: A filter cannot be read, or names what the index does not know.
+            BadRequest: A filter cannot be read, or names an attribute that the index does not know.
         """
         keep = np.ones(len(self), bool)
         for column in CODED:
@@ -212,14 +212,14 @@ class FacetColumns:
         if name not in types:
             known = ", ".join(sorted(types)) or "none"
             raise BadRequest(
-                f"{name!r:.80} is no attribute of this index",
-                valid=f"{', '.join(FACETS)}, price, date, and those that are declared: {known}",
-                remedy="Correct the name, or declare it below [attributes] in visor.toml and crawl again",
+                f"{name!r:.80} is not an attribute of this index",
+                valid=f"{', '.join(FACETS)}, price, date, and declared attributes: {known}",
+                remedy="Correct the name, or declare it under [attributes] in visor.toml and crawl again",
             )
         return self.attribute((name, types[name])).mask(name, condition)
 
     def _labelled(self, condition: Condition) -> Array:
-        """As a condition on a keyword, with any of the labels for its value."""
+        """As a condition on a keyword; an item meets it with any of its labels."""
 
         def has(wanted: tuple[str, ...] | None) -> Array:
             passes = [wanted is None or name in wanted for name in self.names["label"]]
@@ -237,7 +237,7 @@ class FacetColumns:
         return self.words.sums(np.array([weights.get(word, 0.0) for word in self.names["word"]]))
 
     def tensors(self, prefix: str = "") -> dict[str, Array]:
-        """For a container; `from_container` reads them back."""
+        """Tensors for a container; `from_container` reads them back."""
         arrays = {prefix + "names": json_tensor(dict(sorted(self.names.items())))}
         arrays |= {prefix + column: self.codes[column] for column in CODED}
         arrays |= {prefix + "price": self.price, prefix + "date": self.date}
@@ -249,7 +249,7 @@ class FacetColumns:
         return arrays | attribute_tensors(self.attributes, prefix)
 
     def text_tensors(self, prefix: str = "") -> dict[str, Array]:
-        """The texts, for a container; `with_texts` reads them back. None where no row has any."""
+        """The texts, for a container; `with_texts` reads them back. None if no row has any."""
         if not any(self.texts):
             return {}
         return {prefix + "texts": np.frombuffer(zlib.compress(msgspec.msgpack.encode(self.texts.tolist())), np.uint8)}
@@ -263,7 +263,7 @@ class FacetColumns:
             words = ListColumn.read(container, prefix + "word")
 
         def later(name: str, dtype: type) -> Array:
-            """A column that objects of before, and those of items without a value, do not have."""
+            """A column that older objects, and those of items without a value, do not have."""
             there = prefix + name in container
             return container.array(prefix + name) if there else np.zeros(len(price), dtype)
 
@@ -281,7 +281,7 @@ class FacetColumns:
         )
 
     def with_texts(self, packed: Array | None) -> FacetColumns:
-        """With the texts of `text_tensors`; None: with none."""
+        """These columns with the texts of `text_tensors`; None: without texts."""
         return (
             self
             if packed is None
@@ -291,9 +291,9 @@ class FacetColumns:
 
 @dataclass(frozen=True, slots=True)
 class ListColumn:
-    """Several values a row: those of row i are codes[starts[i]:starts[i + 1]], numbers of names.
+    """Several values per row: those of row i are codes[starts[i]:starts[i + 1]], numbers of names.
 
-    counts: (same length) uint8, 1 for those that the row is filtered by.
+    counts: (same length) uint8, 1 for the values that the row is filtered by.
     """
 
     starts: Array
@@ -322,7 +322,7 @@ class ListColumn:
 
     @classmethod
     def concat(cls, parts: Sequence[ListColumn], maps: Sequence[Array], names: int) -> ListColumn:
-        """All rows in order. maps: for each part the new numbers of its names; names: how many there are then."""
+        """All rows in order. maps: for each part the new numbers of its names; names: how many names result."""
         codes = [new[part.codes] for new, part in zip(maps, parts, strict=True)]
         lengths = np.concatenate([np.diff(part.starts) for part in parts])
         starts = np.append(0, np.cumsum(lengths)).astype(np.uint32)
@@ -336,7 +336,7 @@ class ListColumn:
         return ListColumn(starts, self.codes[values], self.counts[values])
 
     def pruned(self, names: tuple[str, ...]) -> tuple[ListColumn, tuple[str, ...]]:
-        """With the names, of these, that some row has."""
+        """The column with only those of these names that some row has, and these."""
         codes, names = used(self.codes.astype(np.int64) + 1, names)
         return replace(self, codes=small(codes.astype(np.int64) - 1, len(names))), names
 
@@ -345,7 +345,7 @@ class ListColumn:
         return codes
 
     def counted(self, row: int) -> Array:
-        """Those of a row that it is filtered by."""
+        """The values of a row that it is filtered by."""
         codes: Array = self.row(row)[self.counts[self.starts[row] : self.starts[row + 1]] > 0]
         return codes
 

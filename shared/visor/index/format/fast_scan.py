@@ -1,6 +1,6 @@
-"""Fast scans: four-bit codes that FAISS goes through, of one segment in the order of its rows, or of several in cells.
+"""Fast scans: four-bit codes that FAISS scans, of one segment in the order of its rows, or of several in cells.
 
-They estimate similarities to within some hundredths, so what they find is put in order by better numbers.
+They estimate similarities to within a few hundredths, so the rows they find are put in order by better numbers.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ PQ_SAMPLES_MIN = 1000
 PQ_ROWS_MIN = 20_000
 """Below this many rows the int8 scan is as fast as the fast scan."""
 CELLS_ROWS_MIN = 65_536
-"""Rows of an index from which a search visits the nearest cells; fewer are gone through as soon."""
+"""Rows of an index from which a search visits only the nearest cells; with fewer, a scan of all is as fast."""
 CELLS_LEARNED_FROM = CELLS_ROWS_MIN // 2
-"""Images that a projection is learned on from which it has cells: it is learned anew before they are twice as many."""
+"""A projection learned on this many images or more has cells: it is learned anew before there are twice as many."""
 CELLS = 512
 CELLS_WITHIN = 0.2
-"""A search visits all cells whose centre is at most so much less similar to the query than the nearest one: a query
-that is near to none needs many. See docs/decisions/index-cells.md."""
+"""A search visits all cells whose centre is at most this much less similar to the query than the nearest one: a query
+that is near no centre needs many. See docs/decisions/index-cells.md."""
 CELLS_ROWS = 16_384
-"""Rows that the visited cells hold at least, about."""
+"""The visited cells hold about this many rows or more."""
 CELLS_ROUNDS = 8
 
 
 class FastScan:
-    """The product-quantised codes of one segment, in FAISS's serialised form (which FAISS reads for ever)."""
+    """The product-quantised codes of one segment, in FAISS's serialised form (which later versions read, too)."""
 
     def __init__(self, index: Any) -> None:
         self._index = index
@@ -51,7 +51,7 @@ class FastScan:
 
     @classmethod
     def read(cls, blob: Array) -> FastScan:
-        """From the bytes (b,) uint8 that `write` gave."""
+        """From the bytes (b,) uint8 that `write` returned."""
         return cls(faiss.deserialize_index(np.ascontiguousarray(blob)))
 
     def write(self) -> Array:
@@ -59,13 +59,13 @@ class FastScan:
         return blob
 
     def size_bytes(self, rows: int) -> int:
-        """Bytes that `write` gives once the index, empty now, holds so many rows."""
+        """Size of what `write` returns once the index, empty now, holds this many rows."""
         block = int(self._index.bbs)
         return len(self.write()) + -(-rows // block) * block * int(self._index.M2) // 2
 
     def add(self, projected: Array) -> None:
         """Append unit vectors (n, m) float32."""
-        # FAISS 1.15 ends the process when a fast scan is given no rows.
+        # FAISS 1.15 ends the process when no rows are added to a fast scan.
         if len(projected):
             self._index.add(np.ascontiguousarray(projected, np.float32))
 
@@ -82,7 +82,7 @@ class FastScan:
         return self._index.pq
 
     def codes(self) -> Array:
-        """(n, m / 8) uint8: the codes of each row, two a byte."""
+        """(n, m / 8) uint8: the codes of each row, two per byte."""
         packer = self._index.get_CodePacker()
         packed = faiss.vector_to_array(self._index.codes).reshape(-1, packer.block_size)
         codes = np.empty((len(packed) * packer.nvec, packer.code_size), np.uint8)
@@ -92,9 +92,9 @@ class FastScan:
 
 
 class CellScan:
-    """The rows of several segments in the cells around common centres, of which a search visits the nearest.
+    """The rows of several segments in cells around common centres; a search visits the nearest cells.
 
-    One table of a query's products serves all cells, for what is coded is the row and not what is left of it.
+    One table of a query's products serves all cells, because the codes are of the rows, not of their residuals.
 
     Args:
         centres: (c, m) float32, as `train_fast_scan` learns them.
@@ -127,10 +127,10 @@ class CellScan:
     def scan(self, query: Array, want: int) -> tuple[Array, Array]:
         """At most `want` rows whose estimated similarity to the query (m,) is greatest.
 
-        They are looked for in the nearest cells; in all, where these hold fewer rows.
+        Searches the nearest cells, or all if the nearest hold fewer rows.
 
         Returns:
-            Which of the segments each is in, rising, and where it lies there, (r,) int64 both.
+            The segment of each row, rising, and the row's position in it, (r,) int64 both.
         """
         want, cells = min(want, len(self)), len(self._centres)
         found = _nearest(self._index, query, want, self._visited(query))
@@ -149,21 +149,21 @@ class CellScan:
 
 
 def nearest_cells(centres: Array, projected: Array) -> Array:
-    """The cell (n,) uint16 that each unit vector (n, m) float32 lies in."""
+    """The cell (n,) uint16 that each unit vector (n, m) float32 is in."""
     nearest: Array = np.argmax(projected @ centres.T, axis=1)
     return nearest.astype(np.uint16)
 
 
 def train_fast_scan(sample: Array, learned_on: int) -> dict[str, Array]:
-    """What fast scans of an index need, as tensors.
+    """The tensors that fast scans of an index need.
 
     Args:
         sample: Unit vectors (s, m) float32.
-        learned_on: Rows in the index, of which they are a part.
+        learned_on: Rows in the index, of which the sample is a part.
 
     Returns:
-        `fast` (b,) uint8: the bytes of a trained, empty fast scan, unless the vectors are too few or do not divide; and
-        `centres` (`CELLS`, m) float32 of unit length, if there are enough rows.
+        `fast` (b,) uint8: the bytes of a trained, empty fast scan, unless vectors are too few or m does not divide;
+        and `centres` (`CELLS`, m) float32 of unit length, if there are enough rows.
     """
     if len(sample) < PQ_SAMPLES_MIN or sample.shape[1] % PQ_DIMENSIONS:
         return {}

@@ -65,7 +65,7 @@ class IdIndex:
         high, low = halves(ids)
         inside = np.minimum(np.searchsorted(self.high, high, side="left"), len(self.high) - 1)
         found = (self.high[inside] == high) & (self.low[inside] == low)
-        # Two ids that share 64 bits are as good as never met, so a loop over them is fine.
+        # Two ids almost never share 64 bits, so a loop over them is fine.
         for i in np.flatnonzero(~found & (self.high[inside] == high)):
             j = inside[i]
             while j < len(self.high) and self.high[j] == high[i]:

@@ -1,7 +1,7 @@
-"""Looks: what an image shows beside its vector, in 258 bytes: its 32 best labels with probabilities, and its colours.
+"""Looks: what an image shows besides its vector, in 258 bytes: its 32 best labels with probabilities, and its colours.
 
 Also the augmented queries of a shard or segment: images of some items as a phone might have taken them, as vectors.
-Both are optional tensors. Objects without them give zeros, and a zero look adds nothing to a similarity.
+Both are optional tensors. Objects without them are read as zeros, and a zero look adds nothing to a similarity.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def pack_look(probabilities: Array | None, colours: Array) -> Array:
     """One look (258,) uint8: the best labels (32 little-endian uint16), 255 · their roots (32), the colours (162).
 
     Args:
-        probabilities: (labels,) of the first 1,000 labels at most; None without such a head.
+        probabilities: (labels,) of the first 1,000 labels at most; None if the model has no such head.
         colours: (162,) uint8 of `colour_signature`.
     """
     look = np.zeros(LOOK_BYTES, np.uint8)
@@ -63,7 +63,7 @@ def traits(vectors: Array, looks: Array) -> Array:
 class Augmented:
     """Augmented queries: ids (a, 16) uint8 of their items, vectors (a, d) float16, looks (a, 258) uint8.
 
-    tried: Items that were looked at for a plain ground; only those with one were augmented.
+    tried: Items that were checked for a plain background; only those with one were augmented.
     """
 
     ids: Array
@@ -89,7 +89,7 @@ class Augmented:
         return cls(ids, vectors, looks, round(tried * len(rows) / n) if n else tried)
 
     def without(self, ids: Sequence[Array]) -> Augmented:
-        """Without those of some items, ids (n, 16) uint8 each; of as many tried as before, in proportion."""
+        """Without the queries of some items, ids (n, 16) uint8 each; `tried` shrinks in proportion."""
         keep = np.ones(len(self.ids), bool)
         for some in ids:
             keep &= IdIndex.of(some).find(self.ids) < 0
@@ -98,14 +98,14 @@ class Augmented:
 
     @classmethod
     def read(cls, container: Container, dimension: int, array: Callable[[str], Array]) -> Augmented:
-        """What `tensors` wrote, through `array`, which reads a tensor; nothing if nothing was written."""
+        """What `tensors` wrote, read through `array`, which reads one tensor; empty if nothing was written."""
         if "augmented_ids" not in container:
             return cls.none(dimension)
         ids, vectors, looks, tried = (array(f"augmented_{name}") for name in ("ids", "vectors", "looks", "tried"))
         return cls(ids, vectors, looks, int(tried[0]))
 
     def tensors(self) -> dict[str, Array]:
-        """For a container; none where no item was tried."""
+        """Tensors for a container; none if no item was tried."""
         if not self.tried:
             return {}
         return {

@@ -50,7 +50,7 @@ class ProjectionEntry(Record, frozen=True, kw_only=True):
 
 
 class Trash(Record, frozen=True, kw_only=True):
-    """An object that is not live any more and may be deleted once searches had time to let it go."""
+    """An object that is not live any more and may be deleted once searches have had time to release it."""
 
     name: str
     since: float
@@ -58,22 +58,23 @@ class Trash(Record, frozen=True, kw_only=True):
 
 
 class EngineEntry(Record, frozen=True, kw_only=True):
-    """The collection of a vector engine that has the rows; segments carry pending deletes and nothing else then."""
+    """The collection of a vector engine that holds the rows; segments then carry only pending deletes and augmented
+    queries."""
 
     name: str
     """milvus or pgvector."""
     collection: str
     images: int = 0
     declared: dict[str, int] = msgspec.field(default_factory=dict)
-    """Items by their declaration of attributes, as JSON."""
+    """Number of items by their declaration of attributes, as JSON."""
     sampled: tuple[str, ...] = ()
-    """Ids of items, evenly taken, that stand for all of them in a confidence."""
+    """Ids of an even sample of items, which represent all of them in a confidence."""
     old: dict[str, float] = msgspec.field(default_factory=dict)
-    """Collections that this one replaced, and since when (seconds since 1970): searches may still ask them."""
+    """Collections that this one replaced, and since when (seconds since 1970): searches may still query them."""
     writer: str = ""
-    """Who writes to it now, if anybody; …"""
+    """The merge that writes to it now, if any; …"""
     writing: float = 0.0
-    """… and when they last said so, seconds since 1970."""
+    """… and when it last renewed this claim, seconds since 1970."""
 
 
 class Manifest(Record, frozen=True, kw_only=True):
@@ -95,16 +96,16 @@ class Manifest(Record, frozen=True, kw_only=True):
     calibration: dict[str, Any] = msgspec.field(default_factory=dict)
     """Belongs to confidence; a merge carries it over unread."""
     engine: EngineEntry | None = None
-    """None: the segments have the rows."""
+    """None: the segments hold the rows."""
     digest: str = ""
-    """BLAKE2b-64 of the manifest without this, in the object alone."""
+    """BLAKE2b-64 of the manifest without this field; set only in the stored object."""
 
     @property
     def images(self) -> int:
         return sum(segment.count for segment in self.segments) + (self.engine.images if self.engine else 0)
 
     def contains(self, commit: Commit) -> bool:
-        """True if the segments hold what that commit says (a later commit under the same key is another one)."""
+        """True if the segments contain that commit (a later commit under the same key is a different one)."""
         return self.merged.get(commit.key, -1.0) >= commit.committed_at
 
 
@@ -117,7 +118,7 @@ class Commit:
     record: ShardCommit
 
     def rows(self, model: str) -> int:
-        """Rows that it brings to the index of a model."""
+        """Rows that it adds to the index of a model."""
         return self.record.count if self.record.model == model and self.record.shard else 0
 
 
@@ -132,12 +133,12 @@ def read_commits(documents: DocumentStore) -> list[Commit]:
 
 
 def manifest_object(model: str) -> str:
-    """The object name of a model's manifest: an index is rebuilt under a new model beside the old one."""
+    """The object name of a model's manifest: an index is rebuilt under a new model next to the old one."""
     return f"{MANIFESTS}{re.sub('[^A-Za-z0-9._-]', '_', model)}.json"
 
 
 def read_manifest(objects: ObjectStore, model: str) -> tuple[Manifest | None, int]:
-    """The model's manifest and its generation; `(None, 0)` if nothing was merged yet.
+    """The model's manifest and its generation; `(None, 0)` if nothing has been merged yet.
 
     Raises:
         CorruptObject, NewerFormat: It cannot be read.
@@ -149,7 +150,7 @@ def check_engine(manifest: Manifest | None, configured: str) -> None:
     """Refuse to search or merge an index that is somewhere else.
 
     Raises:
-        SettingsError: Its rows are not in what VISOR_ENGINE names.
+        SettingsError: Its rows are not where VISOR_ENGINE says.
     """
     own = configured if manifest is None else manifest.engine.name if manifest.engine else "segments"
     if own != configured and manifest is not None and manifest.images:
@@ -191,7 +192,7 @@ def swap_manifest(objects: ObjectStore, manifest: Manifest, generation: int) -> 
     """Replace exactly that generation (0: create). Returns the new one.
 
     Raises:
-        Conflict: Somebody else was faster; nothing changed.
+        Conflict: Another process was faster; nothing changed.
     """
     data = _encode(msgspec.structs.replace(manifest, digest=checksum(_encode(manifest))))
     return objects.put(manifest_object(manifest.model), data, if_generation=generation).generation

@@ -48,7 +48,7 @@ class PendingRecords:
         return newest(self.ids, self.versions)
 
     def concerned(self, index: IdIndex, versions: Array) -> tuple[Array, Array]:
-        """Rows that they concern, of a block with these ids and versions (n,), and the position of the record of each.
+        """The rows that they concern in a block with these ids and versions (n,), and the position of each's record.
 
         Returns:
             Two (r,) int64.
@@ -73,7 +73,7 @@ class PendingDeletes:
 
     @classmethod
     def of_commits(cls, records: Sequence[ShardCommit], now: float = 0.0) -> PendingDeletes:
-        """What commits bring; `now` in seconds since 1970."""
+        """The records of commits; `now` in seconds since 1970."""
         updates = [update for record in records for update in record.updates]
         return cls(
             PendingRecords.of([tombstone for record in records for tombstone in record.tombstones], now),
@@ -101,7 +101,7 @@ class PendingDeletes:
         return cls(tombstones, updates, columns.with_texts(texts))
 
     def tensors(self) -> dict[str, Array]:
-        """For a container; `from_container` reads them back."""
+        """Tensors for a container; `from_container` reads them back."""
         tensors = {
             f"{what}_{part}": getattr(records, part)
             for what, records in (("tombstone", self.tombstones), ("update", self.updates))

@@ -1,11 +1,11 @@
 """The similarity space: full vectors, or their projection as int8 codes; the scans through both; and a query's vector,
-also as links carry it.
+also in the form that links carry.
 
-A projection is centring in part, PCA, partial whitening and unit length; `visor.index.merge.learn` learns it.
+A projection is partial centring, PCA, partial whitening, then unit length; `visor.index.merge.learn` learns it.
 
 The int8 scan runs on any memory (a map, a slice, a buffer) without copying it: FAISS's `QT_8bit_direct_signed` keeps a
 coordinate c in [−128, 127] as the byte c + 128, and its list scanner takes a plain pointer. With a query of whole
-numbers it works in integers (about 8 ms for 1,000,000 × 256 on two cores of 2026), and leaves rows out inside the loop.
+numbers it works in integers (about 8 ms for 1,000,000 × 256 on two cores of 2026), and skips rows inside the loop.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Projection:
     fast: Array | None = None
     """(b,) uint8: an empty FAISS fast scan whose code book was learned with the projection, if there were enough."""
     centres: Array | None = None
-    """(c, m) float32 of unit length: of the cells that rows of a large index lie in."""
+    """(c, m) float32 of unit length: the centres of the cells that hold the rows of a large index."""
 
     @property
     def dimension(self) -> int:
@@ -101,13 +101,13 @@ class Projection:
 Space = FullSpace | Projection
 """Both have `name`, `dimension` (d), `dimensions` (m), `project` and `project_unnormalised`."""
 EMPTY_SPACE = FullSpace(0)
-"""Of an index that holds nothing."""
+"""The space of an empty index."""
 
 
 def dot(rows: Array, vector: Array) -> Array:
     """Inner products (n,) float32 of rows (n, m) with a vector (m,), on this thread alone.
 
-    BLAS would hand so small a product to its threads and wait for them: on a busy machine ten times as long as this.
+    BLAS would hand so small a product to its threads and wait for them: ten times slower on a busy machine.
     """
     products: Array = np.einsum("ij,j->i", rows, vector)
     return products
@@ -129,7 +129,7 @@ def query_vector(vector: Array, dimension: int) -> Array:
     """A query as (d,) float32 of length 1.
 
     Raises:
-        BadRequest: It has another size, or holds a number that is not finite, or only zeros.
+        BadRequest: It has another size, contains a number that is not finite, or is all zeros.
     """
     flat = np.asarray(vector, np.float32).reshape(-1)
     if len(flat) != dimension:
@@ -149,13 +149,13 @@ def query_vector(vector: Array, dimension: int) -> Array:
 
 
 def as_linked(vector: Array) -> Array:
-    """The query (d,) as links and pages carry it, in float16: they are answered as the picture was."""
+    """The query (d,) as links and pages carry it, in float16: they get the same answer as the picture."""
     full = query_vector(vector, len(vector))
     return query_vector(full.astype("<f2"), len(full))
 
 
 def encode_vector(vector: Array, look: Array | None) -> str:
-    """What `decode_vector` reads."""
+    """The text that `decode_vector` reads."""
     return base64.b64encode(vector.astype("<f2").tobytes() + (b"" if look is None else look.tobytes())).decode()
 
 
@@ -164,10 +164,10 @@ def decode_vector(text: str, dimension: int, name: str = "vector") -> tuple[Arra
     look (258,) uint8 that may follow it.
 
     Args:
-        name: Of the field, for the error.
+        name: The field's name, for the error.
 
     Raises:
-        BadRequest: It is no base64, of another length, or not finite.
+        BadRequest: It is not base64, has another length, or is not finite.
     """
     data = decode_base64(name, text)
     if len(data) not in (2 * dimension, 2 * dimension + LOOK_BYTES):
@@ -181,11 +181,11 @@ def decode_vector(text: str, dimension: int, name: str = "vector") -> tuple[Arra
 
 
 def decode_base64(name: str, text: str) -> bytes:
-    """The bytes of base64, also URL-safe and without its padding. Raises `BadRequest`."""
+    """Decode base64, also URL-safe and without its padding. Raises `BadRequest`."""
     try:
         return base64.b64decode(text.replace("-", "+").replace("_", "/") + "=" * (-len(text) % 4), validate=True)
     except ValueError as exc:
-        raise BadRequest(f"{name} is no base64: {exc}", valid="Base64 of bytes", remedy="Encode them") from exc
+        raise BadRequest(f"{name} is not base64: {exc}", valid="Base64 of bytes", remedy="Encode them") from exc
 
 
 def read_projection(name: str, view: memoryview) -> Projection:
@@ -197,20 +197,20 @@ def read_projection(name: str, view: memoryview) -> Projection:
     container = Container.open(name, view, kind="projection")
     origin, matrix = container.array("origin"), container.array("matrix")
     if matrix.ndim != 2 or origin.shape != matrix.shape[:1]:
-        raise corrupt(name, f"origin {origin.shape} and matrix {matrix.shape} do not fit")
+        raise corrupt(name, f"origin {origin.shape} and matrix {matrix.shape} do not fit together")
     about = container.about
     scans = {tensor: container.array(tensor) for tensor in ("fast", "centres") if tensor in container}
     return Projection(name, origin, matrix, float(about["scale"]), int(about["learned_on"]), **scans)
 
 
 def int8_scan(codes: Array, query: Array, want: int, allowed: Array | None = None) -> Array:
-    """The rows of the greatest inner products, unordered.
+    """The rows with the greatest inner products, unordered.
 
     Args:
         codes: (n, m) uint8, C-contiguous, as `space.encode` makes them.
         query: (m,) float32 of length 1.
         want: How many.
-        allowed: (n,) bool; others are passed over inside the scan.
+        allowed: (n,) bool; others are skipped inside the scan.
 
     Returns:
         At most `want` rows, int64. The query is rounded to int8 for this pass, so let `rerank` put them in order.
@@ -251,7 +251,7 @@ class CodedVectors:
     """n rows as codes (n, m) uint8, scanned as integers.
 
     fast: the bytes (b,) uint8 of a fast scan of the same rows, if there is one. cells: (n,) uint16, which of the
-    projection's cells each row lies in.
+    projection's cells each row is in.
     """
 
     codes: Array
@@ -300,14 +300,14 @@ class CodedVectors:
 
     @cached_property
     def _fast_scan(self) -> FastScan:
-        """Opened when it is first needed: a search of cells does without."""
+        """Opened on first use: a search of cells does not need it."""
         assert self.fast is not None
         return FastScan.read(self.fast)
 
 
 @dataclass(frozen=True, slots=True)
 class FullVectors:
-    """n rows as vectors (n, d) float32 of unit length, in an index without a projection. Used as `CodedVectors`."""
+    """n rows as vectors (n, d) float32 of unit length, in an index without a projection. Used like `CodedVectors`."""
 
     vectors: Array
 

@@ -1,7 +1,7 @@
 """Segments: one immutable, compacted set of vectors with its search codes, sorted by item id.
 
-The hot part (everything but the full vectors) lies in front, so that a function reads `[0, hot_bytes)` of an object on
-Cloud Storage and never downloads the full vectors unless a metric asks for them. Full vectors are checksummed by blocks
+The hot part (everything but the full vectors) comes first, so that a function reads `[0, hot_bytes)` of an object on
+Cloud Storage and never downloads the full vectors unless a metric needs them. Full vectors are checksummed by blocks
 of `BLOCK_ROWS` rows, so that a merge can check what it streams.
 """
 
@@ -71,7 +71,7 @@ class RowBlock(ABC):
     @property
     @abstractmethod
     def looks(self) -> Array:
-        """(n, 258) uint8, read when they are first asked for; zeros where none were written."""
+        """(n, 258) uint8, read on first use; zeros if none were written."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,12 +114,12 @@ class Segment(RowBlock):
 
     @property
     def words_files(self) -> Array | None:
-        """What `words` is opened from; None where it was not kept. Raises `CorruptObject`."""
+        """The bytes that `words` is opened from; None if they were not kept. Raises `CorruptObject`."""
         return self.container.array("words") if "words" in self.container.about else None
 
     @cached_property
     def words(self) -> SegmentWords | None:
-        """What the segment says in words, opened when it is first asked for; None if it cannot be."""
+        """The segment's words, opened on first use; None if they cannot be."""
         try:
             files = self.words_files
         except CorruptObject:
@@ -127,7 +127,7 @@ class Segment(RowBlock):
         return None if files is None else SegmentWords.open(files, self.container.about["words"])
 
     def _cold(self, name: str) -> Array:
-        """A tensor behind the full vectors, read from the object now; all but the looks at once, and once."""
+        """A tensor behind the full vectors. Looks are read from the object now; all others together, and only once."""
         spec = self.container.tensors[name]
         if name == "looks":
             view = self.objects.get(self.container.name, start=spec.start, end=spec.end)
@@ -140,14 +140,14 @@ class Segment(RowBlock):
 
     @cached_property
     def _tail(self) -> tuple[int, memoryview]:
-        """What lies behind vectors and looks, and where that starts."""
+        """The bytes behind vectors and looks, after the offset at which they start."""
         vectors = self.container.tensors["vectors"].end
         looks = self.container.tensors.get("looks")
         start = max(vectors, looks.end if looks else 0)
         return start, self.objects.get(self.container.name, start=start, end=self.entry.size_bytes)
 
     def checked_blocks(self, first: int = 0) -> Iterator[tuple[int, Array]]:
-        """The full vectors in blocks of `BLOCK_ROWS`, from the one with row `first` on, with the row each starts at.
+        """The full vectors in blocks of `BLOCK_ROWS`, from the one with row `first` on, each after its first row.
 
         Raises:
             CorruptObject: A block does not match its checksum.
@@ -166,8 +166,8 @@ def open_segment(objects: ObjectStore, entry: SegmentEntry, space: Space) -> Seg
     """Read the hot part of a live segment.
 
     Args:
-        space: Of the manifest. Full vectors, though the segment has codes: its projection is lost, and the codes say
-            nothing until one is learned anew.
+        space: Of the manifest. If it is of full vectors although the segment has codes, the projection is lost, and the
+            codes mean nothing until one is learned anew.
 
     Raises:
         NotFound: It is gone (the manifest was replaced).
@@ -176,7 +176,7 @@ def open_segment(objects: ObjectStore, entry: SegmentEntry, space: Space) -> Seg
     view = objects.get(entry.name, start=0, end=entry.hot_bytes)
     container = Container.open(entry.name, view, kind="segment")
     if container.array("header_digest", verify=False).tobytes().hex() != entry.digest:
-        raise corrupt(entry.name, "it is not the object that the manifest means")
+        raise corrupt(entry.name, "it is not the object that the manifest describes")
     count, dimension = container.tensors["vectors"].shape
     vectors: CodedVectors | FullVectors
     if entry.projection is not None or isinstance(space, Projection):
@@ -221,7 +221,7 @@ class SegmentWriter:
         hot: All tensors but `vectors`, `vector_checksums`, `codes`, `fast`, `cells` and those of `cold`.
         cold: Tensors behind the full vectors, which a search reads only where it needs them.
         count, dimension: Shape of the full vectors.
-        space: What the codes are made with.
+        space: What makes the codes.
         fast: A trained, empty fast scan, or None.
     """
 
@@ -235,7 +235,7 @@ class SegmentWriter:
     fast: FastScan | None
 
     def write(self, blocks: Iterator[Array]) -> SegmentEntry:
-        """Consume all full vectors, (b, d) float16 in row order with b = `BLOCK_ROWS` but for the last.
+        """Consume all full vectors, (b, d) float16 in row order with b = `BLOCK_ROWS` except in the last.
 
         Returns:
             The entry for the manifest, its `name` still the file's path.
@@ -310,7 +310,7 @@ class SegmentWriter:
 
 
 def entry_of(container: Container, size_bytes: int) -> SegmentEntry:
-    """What a manifest says of a stored segment, of which the header is enough."""
+    """The manifest's entry for a stored segment, of which only the header is needed."""
     return SegmentEntry(
         name=container.name,
         count=container.tensors["vectors"].shape[0],
@@ -330,7 +330,7 @@ def common_hashes(parts: Sequence[Array]) -> Array:
 
 
 def _read_full(objects: ObjectStore, container: Container, start: int, stop: int) -> Array:
-    """Rows of the full vectors; they lie behind the hot part, which is all that the container has read."""
+    """Rows of the full vectors; they come after the hot part, which is all that the container has read."""
     spec = container.tensors["vectors"]
     dimension = spec.shape[1]
     if start == stop:

@@ -30,7 +30,7 @@ class Shard:
     model: fingerprint of the model that made the vectors.
     ids: (n, 16) uint8. versions: (n,) int64. vectors: (n, d) float16, unit length.
     hashes: (n, h) uint8 with h from 32 to 160; the first 32 bytes are the PDQ hash. facets: n rows.
-    looks: (n, 258) uint8, zeros in a shard of before; augmented: queries made of some of the items.
+    looks: (n, 258) uint8, zeros in an older shard; augmented: queries made of some of the items.
     """
 
     model: str
@@ -42,13 +42,13 @@ class Shard:
     looks: Array
     augmented: Augmented
     name: str = ""
-    """Of the object that it was read from."""
+    """Name of the object that it was read from."""
 
     def __len__(self) -> int:
         return len(self.versions)
 
     def reduced(self, vectors: int) -> Shard:
-        """What says which rows there are, with the first vectors, and without the memory of the rest."""
+        """A copy with all ids and versions but only the first vectors, so that the rest needs no memory."""
         few = replace(self, vectors=self.vectors[:vectors], hashes=self.hashes[:0], facets=[], looks=self.looks[:0])
         return deepcopy(few)
 
@@ -67,7 +67,7 @@ def write_shard(
     """The bytes of a shard; the same input gives the same bytes.
 
     Raises:
-        ValueError: The parts do not have one length, or have another dtype or shape than `Shard` says.
+        ValueError: The parts differ in length, or have another dtype or shape than `Shard` states.
     """
     shard = Shard(
         model,
@@ -103,7 +103,7 @@ def read_shard(view: memoryview | bytes, *, name: str = "shard") -> Shard:
         name: Its name, for errors.
 
     Raises:
-        CorruptObject: It is damaged or no shard.
+        CorruptObject: It is damaged or not a shard.
         NewerFormat: A later Visor wrote it.
     """
     container = Container.open(name, memoryview(view), kind="shard")

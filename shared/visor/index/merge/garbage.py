@@ -30,8 +30,8 @@ from visor.storage.objects import ObjectStore
 DELIVERY_S = 600.0
 """Longest time between reading a tombstone and committing a vector of that item: Pub/Sub's longest deadline."""
 MERGED_KEPT_S = 86_400.0
-"""The manifest names a merged commit until it is so old, and until a merge after the one that deleted its document, for
-searches that hold it."""
+"""The manifest names a merged commit until it is this old and a merge after the one that deleted its document has run,
+for the searches that hold it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +44,10 @@ class GarbageCollector:
     now: float
 
     def collect(self, manifest: Manifest, generation: int) -> tuple[Manifest, int, int]:
-        """Delete what may go. Returns the manifest and generation afterwards, and how many things went.
+        """Delete what may go. Returns the manifest and generation afterwards, and how many objects were deleted.
 
         Raises:
-            Conflict: Another merge swapped the manifest; what was deleted was free to go anyway.
+            Conflict: Another merge swapped the manifest; everything deleted was superfluous anyway.
         """
         commits = read_commits(self.documents)
         others = self._other_manifests(manifest)
@@ -57,10 +57,10 @@ class GarbageCollector:
         deleted = 0
         for start in range(0, len(deletes), WRITES_MAX):
             deleted += sum(self.documents.commit(deletes[start : start + WRITES_MAX]))
-        # A merged commit that only waits for another index names its shard still: that goes with it.
+        # A merged commit that only waits for another index still names its shard: both are deleted together.
         waiting = {commit.record.shard for commit in left if manifest.contains(commit)}
         ripe = {entry for entry in self._ripe(manifest) if entry.name not in waiting}
-        # Of those that go now, however old, running searches have yet to learn that they were merged.
+        # Running searches have yet to learn that the commits deleted now, however old, were merged.
         keys = {commit.key for commit in commits}
         merged = {k: at for k, at in manifest.merged.items() if k in keys or self.now - at < MERGED_KEPT_S}
         trash = tuple(entry for entry in manifest.trash if entry not in ripe)
@@ -69,7 +69,7 @@ class GarbageCollector:
             trash += self._orphans(manifest, others, commits)
             collected_at = self.now
         after = manifest
-        # Names that are no longer needed go with the next change: they alone are no new generation.
+        # Names that are no longer needed are dropped with the next change: they alone do not justify a new generation.
         if (trash, collected_at) != (manifest.trash, manifest.collected_at):
             after = msgspec.structs.replace(manifest, merged=merged, trash=trash, collected_at=collected_at)
             # First forget, then delete: a name in the trash never becomes live again.
@@ -82,9 +82,9 @@ class GarbageCollector:
         return after, generation, deleted
 
     def _done(self, commits: Sequence[Commit], manifest: Manifest, others: Sequence[Manifest]) -> list[Commit]:
-        """The commits that every index that has to has taken up."""
+        """The commits that all indexes concerned have taken up."""
         begun = {c.record.model for c in commits if c.record.model and (c.record.shard or c.record.updates)}
-        # Vectors of a model that has no manifest yet wait for its first merge, and so does what hides them.
+        # Vectors of a model that has no manifest yet wait for its first merge, and so do the records that hide them.
         waits = bool(begun - {one.model for one in (manifest, *others)})
         done = []
         for commit in commits:
@@ -105,7 +105,7 @@ class GarbageCollector:
         return self.policy.orphan_every_s if is_orphan else self.policy.grace_s
 
     def _other_manifests(self, manifest: Manifest) -> list[Manifest]:
-        """The manifests of other models: an index may be built anew beside this one."""
+        """The manifests of other models: an index may be rebuilt next to this one."""
         found = [read_manifest_object(self.objects, info.name) for info in self.objects.list(MANIFESTS)]
         return [other for other in found if other is not None and other.model != manifest.model]
 
@@ -130,7 +130,7 @@ def keep_only(objects: ObjectStore, documents: DocumentStore, model: str, commit
     writes: list[Write] = []
     for commit in others:
         if commit.record.tombstones:
-            # They hide rows of the index that stays, too. No index has to take up the rest.
+            # Tombstones also hide rows of the index that stays. No index has to take up the rest.
             record = msgspec.structs.replace(commit.record, model=None, shard=None, count=0, updates=())
             data = {**as_document(record), "committed_at": commit.committed_at}
             writes.append(Put(collection=COMMITS, key=commit.key, data=data, newer_than="committed_at"))
@@ -141,7 +141,7 @@ def keep_only(objects: ObjectStore, documents: DocumentStore, model: str, commit
 
 
 def _is_done(commit: Commit, manifest: Manifest, others: Sequence[Manifest]) -> bool:
-    """True if every index that has to has taken this commit up."""
+    """True if all indexes concerned have taken up this commit."""
     record = commit.record
     if record.model not in (None, manifest.model) and not any(
         other.model == record.model and other.contains(commit) for other in others

@@ -26,7 +26,7 @@ READ_AT_ONCE = 16
 class Inputs:
     """The manifest of one model, what it names, and what was committed since.
 
-    `unreadable` says by name of a segment or key of a commit why it is left where it is.
+    `unreadable` maps a segment's name or a commit's key to the reason why it is left where it is.
     """
 
     objects: ObjectStore
@@ -36,7 +36,7 @@ class Inputs:
     generation: int = 0
     space: Space = EMPTY_SPACE
     is_projection_lost: bool = False
-    """It cannot be read: the next step learns one anew."""
+    """The projection cannot be read: the next step learns one anew."""
     unreadable: dict[str, str] = field(default_factory=dict)
     _opened: dict[str, Segment] = field(default_factory=dict)
     _commits: list[Commit] = field(default_factory=list)
@@ -66,7 +66,7 @@ class Inputs:
         """Replace the manifest.
 
         Raises:
-            Conflict: Somebody else did.
+            Conflict: Another merge did.
         """
         self.generation = swap_manifest(self.objects, manifest, self.generation)
         self.manifest, self.space, self.is_projection_lost = manifest, space, False
@@ -79,23 +79,23 @@ class Inputs:
         return self.manifest.projection.name if self.manifest and self.manifest.projection else ""
 
     def refuse_if_replaced(self) -> None:
-        """Raises Conflict if what is missing is so because somebody replaced the manifest."""
+        """Raises Conflict if objects are missing because another merge replaced the manifest."""
         if read_manifest(self.objects, self.model)[1] != self.generation:
             raise Conflict("Another merge replaced the manifest", remedy="Read it again")
 
     def damaged(self, names: Sequence[str], why: str) -> None:
-        """Segments turned out not to be readable."""
+        """Note that segments turned out to be unreadable."""
         self.unreadable |= dict.fromkeys(names, why)
         for name in names:
             self._opened.pop(name, None)
 
     def pending(self) -> list[Commit]:
-        """Commits in no segment, oldest first, but those whose shard cannot be read."""
+        """Commits in no segment, oldest first, except those whose shard cannot be read."""
         merged = self.manifest.contains if self.manifest else lambda commit: False
         return [commit for commit in self._commits if commit.key not in self.unreadable and not merged(commit)]
 
     def group(self, step_rows: int) -> list[Commit]:
-        """The oldest pending commits, as many as have `step_rows` rows."""
+        """The oldest pending commits that together have `step_rows` rows."""
         group: list[Commit] = []
         rows = 0
         for commit in self.pending():
@@ -107,7 +107,7 @@ class Inputs:
         return group
 
     def shards(self, group: Sequence[Commit], take: Callable[[Shard], Shard] = lambda shard: shard) -> list[Shard]:
-        """The shards of commits, but those that cannot be read; `take` says what is kept of each."""
+        """The shards of commits, except those that cannot be read; `take` returns what is kept of each."""
         commits = [commit for commit in group if commit.rows(self.model)]
         names, shards = [str(commit.record.shard) for commit in commits], []
         for commit, found in zip(commits, read_shards(self.objects, names, take), strict=True):
@@ -138,7 +138,7 @@ class Inputs:
 def read_shards(
     objects: ObjectStore, names: Sequence[str], take: Callable[[Shard], Shard] = lambda shard: shard
 ) -> list[Shard | FormatError | NotFound]:
-    """Shards, some read at once, as a bucket takes its time for each; in place of a shard, why it cannot be read."""
+    """Shards, several read at once because a bucket is slow for each; for an unreadable shard, the error."""
 
     def read(name: str) -> Shard | FormatError | NotFound:
         try:
@@ -159,7 +159,7 @@ def live_rows(segment: Segment, others: Sequence[Segment]) -> int:
 
 
 def sampled(count: int, total: int, most: int) -> int:
-    """How many of a part's rows stand for it in a sample of `most` of all rows."""
+    """How many rows of a part go into a sample of `most` of all rows."""
     return int(np.ceil(count * min(1.0, most / max(total, 1))))
 
 

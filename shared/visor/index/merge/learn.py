@@ -12,11 +12,11 @@ from visor.index.format.container import Array, pack, unit
 from visor.index.format.projection import CODE_RANGE, FOLDER, Projection
 
 DIMENSIONS = 256
-"""Default size of the projected space, in numbers a vector; fewer where fewer samples were to learn from."""
+"""Default size of the projected space, in numbers per vector; fewer if there were fewer samples to learn from."""
 SAMPLES_MIN = 128
-"""Images from which a projection is learned; below, the full vectors are compared."""
+"""Images from which on a projection is learned; with fewer, the full vectors are compared."""
 SAMPLES_MAX = 20_000
-"""Vectors that a projection is learned on at most."""
+"""A projection is learned on at most this many vectors."""
 POWER_SLOPE = 0.8
 POWER_FROM = 0.5
 POWER_MAX = 0.4
@@ -25,11 +25,11 @@ c, the squared length of the mean of unit vectors, is the mean cosine of two pic
 (Inception alone, c 0.9) gain from whitening, vectors that are spread out (joined, c 0.6) lose by it. See
 docs/decisions/index-projection.md."""
 COMMON_KEPT = 0.4
-"""Of the common direction so much is kept that its energy is this share of the variance: centring it all costs P@1."""
+"""So much of the common direction is kept that its energy is this share of the variance: removing all costs P@1."""
 SHRINKAGE_SAMPLES = 1000.0
-"""Samples at which an axis's own variance and the mean variance count alike in whitening, for small corpora's sake."""
+"""Samples at which an axis's own variance and the mean variance count alike in whitening; it helps small corpora."""
 BLOCK_ROWS = 2048
-"""Vectors of a sample that are looked at in float32 at once."""
+"""Vectors of a sample that are processed in float32 at once."""
 
 
 def learn(
@@ -45,10 +45,10 @@ def learn(
         sample: (s, d) full vectors of length 1, float16 or float32; s at least 2.
         learned_on: Images in the index, of which `sample` is a part.
         dimensions: m, made smaller where the sample does not span as many.
-        train_fast_scan: Makes what fast scans need of projected vectors and `learned_on`, if there are enough.
+        train_fast_scan: Makes the tensors of fast scans from projected vectors and `learned_on`, if there are enough.
 
     Returns:
-        The projection and the bytes of its object, whose name is made of their digest.
+        The projection and the bytes of its object, whose name is made from their digest.
     """
     mean = sample.mean(0, dtype=np.float64).astype(np.float32)
     variances, axes = _principal_axes(sample, mean)

@@ -1,7 +1,7 @@
 """Merge: shards and small segments become larger segments, by compare-and-swap of the manifest.
 
 A merge goes in steps. Each step writes new segments under fresh names, then swaps the manifest: before the swap nothing
-of it can be seen, after it all. A merge that dies leaves at most objects that nobody names, which a later merge
+of it is visible, afterwards all of it. A merge that dies leaves at most objects that nobody names, which a later merge
 collects; a merge that loses a swap to another removes what it wrote and starts again from the new manifest.
 
 What a swap makes superfluous stays for a grace time, so that searches that hold the old manifest do not break.
@@ -50,13 +50,13 @@ from visor.storage.engine import VectorEngine
 from visor.storage.objects import ObjectStore
 
 CONFLICTS_MAX = 5
-"""Swaps that a merge loses before it leaves the field to the others."""
+"""Swaps that a merge loses before it gives way to the others."""
 
 
 Calibrate = Callable[[Manifest, Sequence[Segment], Space], Mapping[str, Any] | None]
-"""Gives the new content of a manifest's `calibration`, or None to leave it."""
+"""Returns the new content of a manifest's `calibration`, or None to leave it."""
 Build = Callable[[Inputs, Sequence[Piece], SegmentBuilder], list[SegmentEntry]]
-"""Builds the segments of pieces, under names that others who build the same use, too. Raises as `build_waiting`, and
+"""Builds the segments of pieces, under names that all builders of the same pieces use. Raises as `build_waiting`, and
 `Conflict` as a swap."""
 
 
@@ -64,21 +64,21 @@ class MergeReport(Record, frozen=True, kw_only=True):
     """What one merge did."""
 
     generation: int
-    """Of the manifest afterwards; 0 if there is none."""
+    """Generation of the manifest afterwards; 0 if there is none."""
     images: int = 0
     """Rows in all segments afterwards."""
     segments: int = 0
     commits: int = 0
     """Shard commits taken up."""
     steps: int = 0
-    """Swaps of the manifest that took something up or put something together."""
+    """Swaps of the manifest that took up commits or combined segments."""
     learned: bool = False
     """True if the projection was learned anew."""
     conflicts: int = 0
     deleted: int = 0
     """Objects and commit documents removed."""
     unreadable: tuple[str, ...] = ()
-    """Shards and segments that cannot be read: they are left where they are, and named."""
+    """Shards and segments that cannot be read: they are left where they are, and named here."""
     finished: bool = True
     """False if the time budget ended first; the next merge goes on."""
     seconds: float = 0.0
@@ -112,17 +112,17 @@ def merge(
         budget_s: No new step starts after this many seconds.
         relearn: Learn the projection anew even if it is not due.
         clock: Seconds since 1970.
-        progress: Told each step in one line.
-        calibrate: Fits the confidence of answers to what is indexed, once the segments stand.
+        progress: Receives one line per step.
+        calibrate: Fits the confidence of answers to what is indexed, once the segments are written.
         languages: What words are stemmed in.
-        fill: Read the texts of items that an older Visor indexed from their documents, one read each; and stem all
-            words in these languages.
+        fill: Read missing texts of items that an older Visor indexed from their documents, at one read each; and stem
+            all words in these languages.
         engine: Where the rows are, if not in segments.
-        build: Builds the segments elsewhere. All that was committed is one step then, and a lost swap ends the merge.
+        build: Builds the segments elsewhere. All commits are then one step, and a lost swap ends the merge.
 
     Raises:
-        SettingsError: The index is somewhere else.
-        FormatError: The manifest cannot be read, or neither a projection nor all of what it is learned from.
+        SettingsError: The index's rows are not where VISOR_ENGINE says.
+        FormatError: The manifest cannot be read; or a projection cannot be, nor all that a new one is learned from.
     """
     inputs = Inputs(objects, documents, model)
     options = inputs, policy, clock, progress, languages, fill, calibrate
@@ -164,7 +164,7 @@ class Merge:
                     finished = True
                     break
             except (Conflict, NotFound):
-                # Somebody swapped the manifest: its segments may be gone, too.
+                # Another merge swapped the manifest: its segments may be gone, too.
                 self.conflicts += 1
                 if self.build or self.conflicts > CONFLICTS_MAX:
                     break
@@ -208,7 +208,7 @@ class Merge:
         else:
             weights = [(segment.entry, live_rows(segment, readable)) for segment in readable]
             names = choose_segments(self.policy, weights, sum(len(shard) for shard in shards), bool(group))
-            # Once a run: a text that is in no document cannot be had the second time either.
+            # Once per run: a text that is in no document will not be there the second time either.
             old = [one for one in readable if self.fill and one.entry.name not in self.written]
             lacking = [one.entry.name for one in old if not one.has_words_in(self.languages)]
             inputs = [segment for segment in readable if segment.entry.name in names.union(lacking[:1])]
@@ -218,7 +218,7 @@ class Merge:
         return True
 
     def _shards(self, group: Sequence[Commit], others: int) -> list[Shard]:
-        """The shards of commits; where others build of them, only what a plan and a sample need of each."""
+        """The shards of commits; if others build from them, only what a plan and a sample need of each."""
         if self.build is None:
             return self.index.shards(group)
         total = others + sum(commit.rows(self.index.model) for commit in group)
@@ -243,7 +243,7 @@ class Merge:
             space = FullSpace(shards[0].vectors.shape[1])
         records = [commit.record for commit in group]
         incoming = PendingDeletes.of_commits(records, now)
-        # Without the time, so that the same pieces are called the same whenever they are planned.
+        # Without the time, so that the same pieces get the same names whenever they are planned.
         known = PendingDeletes.concat([PendingDeletes.of_commits(records), *(one.pending for one in readable)])
         sources: list[Segment | Shard] = [*inputs, *shards]
         places = kept_places(sources, others, known.tombstones)
@@ -277,7 +277,7 @@ class Merge:
             self.index.damaged(damaged, exc.found)
             return
         except Conflict:
-            # What others may have built, too, may be live: it is left to the garbage collector.
+            # Segments that others may also have built may be live: they are left to the garbage collector.
             for entry in entries if self.build is None else ():
                 objects.delete(entry.name)
             raise
@@ -289,7 +289,7 @@ class Merge:
         self.progress(f"{taken} became {len(entries)} segments with {rows} images")
 
     def _learn(self, inputs: Sequence[Segment], shards: Sequence[Shard]) -> tuple[Projection, ProjectionEntry]:
-        """A newly learned space, its object put."""
+        """A newly learned space, whose object is stored."""
         rows = sum(len(segment) for segment in inputs) + sum(len(shard) for shard in shards)
         known = sample(inputs, shards, SAMPLES_MAX)
         space, data = learn(known, learned_on=rows, train_fast_scan=train_fast_scan)

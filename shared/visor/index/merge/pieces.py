@@ -1,8 +1,8 @@
 """Pieces: the independent parts of a merge, one new segment each, built here or by workers elsewhere.
 
-A piece that waits for a worker is an object, named as the segment that comes of it. The name is made of what the piece
-says and of its manifest's generation: whoever builds it again writes the same segment, and once that manifest is
-replaced nobody commits to the name any more, so that its garbage can be deleted at any later time.
+A piece that waits for a worker is an object with the name of the segment that is made from it. The name is made from
+the piece's content and its manifest's generation: every worker that builds it writes the same segment, and once that
+manifest is replaced nobody commits the name any more, so that its garbage can be deleted at any later time.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ FOLDER = "pieces/"
 
 @dataclass(frozen=True, kw_only=True)
 class Piece:
-    """What one new segment is made of: of each source the rows at `places`, ascending, with facets as updated.
+    """What one new segment is made of: from each source the rows at `places`, ascending, with updated facets.
 
     pending: what the segment carries for items that arrive late. augmented: tensors of augmented queries.
     """
@@ -70,7 +70,7 @@ def cut(
     dimension: int,
     most: int,
 ) -> list[Piece]:
-    """Pieces of equal size, at most `most` rows. Each has a stretch of the rows as they lie one source after the other,
+    """Pieces of equal size, at most `most` rows. Each has a contiguous range of the rows, source after source,
     so that each vector is read once. The first carries `pending` and all augmented queries."""
     total = sum(map(len, places))
     count = max(-(-total // most), bool(len(pending)))
@@ -91,7 +91,7 @@ def cut(
 
 
 def put_piece(piece: Piece, builder: SegmentBuilder, index: Inputs) -> str:
-    """Have a piece wait for a worker, unless its segment is there. Returns the name of both in their folders."""
+    """Store a piece for a worker, unless its segment exists. Returns the name of both in their folders."""
     about = {
         "model": builder.model,
         "generation": index.generation,
@@ -108,7 +108,7 @@ def put_piece(piece: Piece, builder: SegmentBuilder, index: Inputs) -> str:
     )
     places = np.concatenate([np.empty(0, np.int64), *piece.places])
     data = pack("piece", about, {"places": places, "updates": updates, "pending": pending, **piece.augmented})
-    # Behind all that the manifest names: of segments, the later name is the newer one.
+    # Sorts after all that the manifest names: of two segments, the later name is the newer one.
     stems = [PurePosixPath(entry.name).stem for entry in (index.manifest.segments if index.manifest else ())]
     newest = max((int(stem.partition("-")[0], 16) for stem in stems), default=0)
     name = f"{newest + 1:08x}-{hashlib.blake2b(data, digest_size=8).hexdigest()}.seg"
@@ -120,10 +120,10 @@ def put_piece(piece: Piece, builder: SegmentBuilder, index: Inputs) -> str:
 
 
 def build_waiting(objects: ObjectStore, documents: DocumentStore, name: str) -> None:
-    """Build a piece that waits, if it still does and its manifest was not replaced. May be repeated, by anybody.
+    """Build a piece that waits, if it still does and its manifest was not replaced. Any worker may repeat it.
 
     Raises:
-        NotFound, CorruptObject: Of what it is made of; it goes on waiting.
+        NotFound, CorruptObject: One of its sources is missing or damaged; it goes on waiting.
     """
     try:
         container = Container.open(FOLDER + name, objects.get(FOLDER + name), kind="piece")
@@ -136,7 +136,7 @@ def build_waiting(objects: ObjectStore, documents: DocumentStore, name: str) -> 
         PendingDeletes.from_container(Container.open(FOLDER + name, container.array(part).data, kind="pending"))
         for part in ("updates", "pending")
     )
-    # Only full vectors are read of the old segments, whatever they are coded with.
+    # Only full vectors are read from the old segments, whatever they are coded with.
     space: Space = FullSpace(about["dimension"])
     entries = msgspec.convert(about["segments"], list[SegmentEntry])
     sources: list[Segment | Shard] = [open_segment(objects, entry, space) for entry in entries]
@@ -164,7 +164,7 @@ def build_waiting(objects: ObjectStore, documents: DocumentStore, name: str) -> 
 
 
 def built(objects: ObjectStore, name: str) -> SegmentEntry:
-    """What the manifest is to say of the segment of a piece. Raises NotFound if it was not built."""
+    """The manifest's entry for the segment of a piece. Raises NotFound if it was not built."""
     where = segment.FOLDER + name
     length = int.from_bytes(objects.get(where, start=0, end=8), "little")
     head = objects.get(where, start=0, end=length + 24)

@@ -1,4 +1,4 @@
-"""When a merge does what."""
+"""The policy of a merge: its sizes and times."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ class MergePolicy:
     relearn_small: int = 4_096
     relearn_small_growth: float = 1.25
     """The projection is learned anew when the index has grown by this factor, while it was learned on fewer than
-    `relearn_small` images: one learned on a quarter of a small index finds worse than full vectors …"""
+    `relearn_small` images: one learned on a quarter of a small index is worse than full vectors …"""
     relearn_growth: float = 2.0
     """… and by this factor afterwards …"""
     relearn_until: int = 65_536
-    """… unless it was learned on so many images: more would not change it much."""
+    """… unless it was learned on this many images: more would not change it much."""
     grace_s: float = 600.0
     """How long replaced objects stay for searches that still hold them."""
     late_s: float = 7 * 86_400.0
     """How long tombstones and updates are kept for items that arrive late (Pub/Sub redelivers for 7 days)."""
     orphan_every_s: float = 86_400.0
-    """How often objects that nobody names are looked for (a listing), and how old these get before they go."""
+    """How often orphans are looked for (a listing), and how old they get before they are deleted."""
 
     def rows_max(self, total: int) -> int:
         """Rows in one segment, so that an index of `total` rows stays within two thirds of `segments_max` segments."""
@@ -47,7 +47,7 @@ class MergePolicy:
 
 
 def is_learning_due(policy: MergePolicy, rows: int, projection: ProjectionEntry | None, *, forced: bool) -> bool:
-    """True if a projection should be learned on an index of so many rows."""
+    """True if a projection should be learned on an index of this many rows."""
     if rows < policy.samples_min:
         return False
     if projection is None or forced:
@@ -79,7 +79,7 @@ def choose_segments(
     after = len(segments) - len(chosen) + (max(1, -(-size // limit)) if must_write else 0)
     for entry, _ in rising:
         if after > policy.segments_max and entry.name not in chosen:
-            # The first segment only makes room for the one that is written in its place.
+            # The first segment is only replaced by the one that is written in its place.
             after -= 1 if must_write or chosen else 0
             chosen.add(entry.name)
     if not chosen and not must_write:

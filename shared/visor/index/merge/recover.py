@@ -1,4 +1,4 @@
-"""Recovery: a manifest made again of the segments that are there."""
+"""Recovery: a manifest rebuilt from the segments that are there."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from visor.storage.objects import ObjectStore
 
 
 def recover_manifest(objects: ObjectStore, model: str) -> Manifest:
-    """The manifest of all readable segments that the model made and that bring something newer ones have not.
+    """The manifest of all readable segments of the model that hold something newer ones do not.
 
-    Costs a listing and reads every segment. Tombstones that were applied long ago are not known any more, so rows of
+    Costs a listing and reads every segment. Tombstones that were applied long ago are no longer known, so rows of
     deleted items may be back: compare with the item documents.
     """
     ids, versions = np.empty((0, 16), np.uint8), np.empty(0, np.int64)
@@ -63,7 +63,7 @@ def _named_elsewhere(objects: ObjectStore) -> set[str]:
 
 
 def _projection(objects: ObjectStore, names: list[str]) -> ProjectionEntry | None:
-    """The newest of the projections; learned on nothing if it cannot be read, so that a merge learns one anew."""
+    """The newest of the projections; if it cannot be read, as learned on 0 images, so that a merge learns one anew."""
     if not names:
         return None
     try:

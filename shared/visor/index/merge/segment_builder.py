@@ -33,12 +33,12 @@ from visor.storage.objects import ObjectStore
 READ_AT_ONCE = 500
 """Documents that are read at once."""
 RowReader = Callable[[Array], Array]
-"""Full vectors (len(rows), d) float16 of rows; every call asks for greater rows than the one before."""
+"""Full vectors (len(rows), d) float16 of rows; every call requests greater rows than the one before."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeptRows:
-    """The rows that a merge keeps, sorted by id: which input each comes from, and where it lies there."""
+    """The rows that a merge keeps, sorted by id: which input each comes from, and its row there."""
 
     ids: Array
     versions: Array
@@ -69,8 +69,8 @@ NO_ROWS = KeptRows(
 def kept_places(
     sources: Sequence[Segment | Shard], others: Sequence[Segment], tombstones: PendingRecords
 ) -> list[Array]:
-    """The rows that stay of each source, ascending: newest versions that no tombstone hides, and that none of the
-    `others`, the live segments that are not rewritten, has newer."""
+    """The rows to keep of each source, ascending: newest versions that no tombstone hides, and of which none of the
+    `others`, the live segments that are not rewritten, has a newer one."""
     if not sources:
         return []
     ids = np.concatenate([source.ids for source in sources])
@@ -96,7 +96,7 @@ def kept_rows(
     updates: PendingDeletes,
     documents: DocumentStore | None = None,
 ) -> KeptRows:
-    """The rows of each source at `places`, with facets as updated. `documents` as that of `SegmentBuilder`."""
+    """The rows of each source at `places`, with updated facets. `documents` as in `SegmentBuilder`."""
     if not sources:
         return NO_ROWS
     parts = list(zip(sources, places, strict=True))
@@ -114,8 +114,8 @@ def kept_rows(
 
 
 def still_pending(pending: PendingDeletes, others: Sequence[Segment], now: float, late_s: float) -> PendingDeletes:
-    """The part of `pending` that the new segments have to carry: what is young, or concerns a segment not rewritten, or
-    is a newer update than one that such a segment carries, which would hold again."""
+    """The part of `pending` that the new segments have to carry: records that are young, that concern a segment not
+    rewritten, or that are newer updates than one in such a segment, which would otherwise apply again."""
     kept = []
     for records, is_update in ((pending.tombstones, False), (pending.updates, True)):
         stays = now - records.since < late_s
@@ -132,10 +132,10 @@ def still_pending(pending: PendingDeletes, others: Sequence[Segment], now: float
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentBuilder:
-    """Writes segments and puts them; memory for one segment's hot part and a block.
+    """Writes and stores segments; needs memory for one segment's hot part and a block.
 
     space: what to code with. folder: for one local file at a time.
-    languages: what words are stemmed in. documents: where texts are read that rows lack; None: they go on lacking them.
+    languages: what words are stemmed in. documents: where missing texts of rows are read; None: they stay missing.
     """
 
     objects: ObjectStore
@@ -172,7 +172,7 @@ class SegmentBuilder:
             fast=None if fast is None else FastScan.read(fast),
         )
         entry = writer.write(full_blocks(rows, readers, space.dimension))
-        # Never the same name twice: a name that was thrown away can be deleted at any later time.
+        # Never the same name twice: a discarded name can be deleted at any later time.
         name = name or f"{FOLDER}{int(time.time()):x}-{secrets.token_hex(6)}.seg"
         self.objects.put_file(name, str(path), if_generation=0)
         path.unlink(missing_ok=True)
@@ -221,7 +221,7 @@ def full_blocks(rows: KeptRows, readers: Sequence[RowReader], dimension: int) ->
 
 
 def looks_of(rows: KeptRows, sources: Sequence[Segment | Shard]) -> dict[str, Array]:
-    """The tensor of looks; none where no source has any."""
+    """The tensor of looks; none if no source has any."""
     looks = no_looks(len(rows))
     for number in np.unique(rows.source):
         mine = rows.source == number
@@ -243,7 +243,7 @@ def _hot(rows: KeptRows, pending: PendingDeletes) -> dict[str, Array]:
 
 
 def _filled(facets: FacetColumns, ids: Array, documents: DocumentStore) -> FacetColumns:
-    """The facets of rows with the texts that they lack; none at all where the item has no document."""
+    """The facets of rows with missing texts added; these are empty if the item has no document."""
     texts = facets.texts.copy()
     lacking = [row for row, packed in enumerate(texts) if not packed]
     for start in range(0, len(lacking), READ_AT_ONCE):

@@ -1,4 +1,4 @@
-"""Ask: one question of one snapshot, by a vector, by words or by both."""
+"""Ask: one question to one snapshot, by a vector, by words or by both."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from visor.index.words.text_index import Words
 NEAREST = 64
 """Nearest rows that an answer carries for confidence."""
 WITHIN, WITHIN_MAX = 1_000, 4_000
-"""Nearest rows of each block among which a later page is looked for, at first and at most."""
+"""Nearest rows of each block among which a later page is searched for, at first and at most."""
 WIDENINGS = 6
-"""Times that a search asks for four times as many rows before it gives up on filling k with different pictures."""
+"""Times that a search requests four times as many rows before it gives up on finding k different pictures."""
 
 
 @dataclass(frozen=True)
 class Ask:
-    """What is asked of one snapshot, and how near to it each row is."""
+    """One question to one snapshot, and how near each row is to it."""
 
     snapshot: Snapshot
     vector: Array | None
@@ -61,23 +61,23 @@ class Ask:
 
     @property
     def depth(self) -> int:
-        """Nearest rows that are looked at, at least."""
+        """The least number of nearest rows that are considered."""
         return RERANK if self.fusion else NEAREST
 
     @property
     def is_mixed(self) -> bool:
-        """What is ordered by is another number than the cosine."""
+        """True if the order is by another number than the cosine."""
         return self.fusion is not None or (self.text is not None and self.vector is not None)
 
     @cached_property
     def said(self) -> Said:
-        """Of all rows that say something."""
+        """What all rows say of the text."""
         weight = TEXT_WEIGHT if self.fusion is None else TEXT_WEIGHT_ACROSS
         asked = self.text or self.words.query("")
         return Said.of(self.words, asked, len(self.snapshot.blocks), weight)
 
     def sure(self, sure: Sureness, among: Collection[str], allowed: Sequence[Array | None]) -> list[Array | None]:
-        """For each block the rows that are allowed, and are sure enough by what they say or are among these ids."""
+        """For each block the allowed rows that are sure enough by what they say, or are among these ids."""
         met = self.said.met(self.words, self.text or self.words.query(""))
         masks: list[Array | None] = []
         for number, (live, mask) in enumerate(zip(self.snapshot.blocks, allowed, strict=True)):
@@ -87,8 +87,8 @@ class Ask:
         return masks
 
     def within(self, allowed: Sequence[Array | None], want: int) -> tuple[list[Array], float] | None:
-        """For each block its allowed rows among about the `want` nearest, with all that say something, (n,) bool; and a
-        likeness that no other row reaches. None where that cannot be told without comparing all."""
+        """For each block its allowed rows among about the `want` nearest, and all rows with any of the words, (n,)
+        bool; and a likeness that no other row reaches. None if that cannot be known without comparing all."""
         if self.vector is None or self.metric is not None or self.fusion is not None:
             return None
         masks, ceiling = [], -math.inf
@@ -129,7 +129,7 @@ class Ask:
         return near if self.text is None else near + self.said.of_rows(self.said.added, number, rows)
 
     def text_scores(self, hits: Sequence[Hit]) -> list[float | None]:
-        """BM25 of the hits; None where nothing is said."""
+        """BM25 of the hits; None for those with none of the words."""
         if self.vector is None:
             return [hit.similarity for hit in hits]
         places = [self.snapshot.find(hit.id) for hit in hits]
@@ -154,8 +154,8 @@ class Ask:
         leave_out: Collection[str],
         total: int | None,
     ) -> tuple[Page, tuple[Candidates, Array] | None, int | None, int]:
-        """The nearest k, found without going through all; the nearest rows with their vectors, how many pass where that
-        is known, and how many were asked for. None for the rows where too many of the nearest are of too few products.
+        """The nearest k, found without going through all; the nearest rows with their vectors, how many pass (if
+        known), and how many were requested. None for the rows if too many of the nearest are of too few products.
         """
         rest = self.snapshot.rest
         matching = rest + sum(_count(live, mask) for live, mask in zip(self.snapshot.blocks, allowed, strict=True))
@@ -179,7 +179,7 @@ class Ask:
         if is_whole and total is None:
             total = len(first_of_product(near.products())) if order.by_product else len(near)
         if self.is_mixed:
-            # What is shown and judged as a copy is the cosine, whatever brought it to its place.
+            # The cosine is shown and decides about near-duplicates, whatever number the hit was ranked by.
             hits = tuple(replace(hit, similarity=float(vectors[hit.rank] @ self.projected)) for hit in hits)
         is_more |= not (is_whole and len(near) <= want) and (total is None or total > len(hits))
         known = total
@@ -193,10 +193,10 @@ class Ask:
     def page(
         self, listing: Callable[..., Listing], allowed: Sequence[Array | None], k: int, order: Order
     ) -> tuple[Page, int | None]:
-        """A page of a listing, and how many it holds in all.
+        """A page of a listing, and how many rows the listing holds in all.
 
-        Where it can only be made of the nearest rows, no others are listed; then it is not known how many there are,
-        unless all others are too unlike.
+        If the nearest rows suffice for the page, no others are listed; then it is not known how many there are, unless
+        all others are too unlike.
         """
         cursor, least = order.after or Cursor(self.snapshot.generation), order.similarity_min
         is_near = order.among is None and not order.variety and (order.sort == "likeness" or least is not None)
@@ -226,7 +226,7 @@ class Ask:
         *,
         is_all: bool,
     ) -> int | None:
-        """Rows that may be given, or products; None where an engine has rows whose products nobody counted.
+        """Rows that may be given, or products; None if an engine has rows whose products are not counted.
 
         Args:
             is_all: No filter leaves any out.

@@ -21,9 +21,9 @@ from visor.index.search.worded import Said
 from visor.index.words.query import Found
 
 RERANK = 400
-"""Rows that a first pass hands to re-ranking, over all segments together, at least."""
+"""Rows that a first pass hands to re-ranking at least, over all segments together …"""
 RERANK_PER_SEGMENT = 128
-"""… and of each segment at least."""
+"""… and of each segment."""
 CELLS_DEPTH = 1024
 """Rows of the nearest cells that a fast scan hands on."""
 METRIC_ROWS = 1024
@@ -42,10 +42,10 @@ LIKENESS_ROWS = 8192
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """c rows in falling order of similarity, ties by id: the same order whichever block a row lies in.
+    """c rows in falling order of similarity, ties by id: the same order whichever block a row is in.
 
     blocks: what was searched; allowed: for each the rows that might be given, (n,) bool, or None for all.
-    similarities (c,) float32; owners (c,) int64, which of `blocks` each is in; rows (c,) int64, where it lies there;
+    similarities (c,) float32; owners (c,) int64, which of `blocks` each is in; rows (c,) int64, its position there;
     ids (c, 16) uint8.
     """
 
@@ -74,14 +74,14 @@ class Candidates:
         )
 
     def without(self, ids: Collection[str]) -> Candidates:
-        """All but the given items. Ids that are none are passed over."""
+        """All but the given items. Unknown ids are ignored."""
         if not ids:
             return self
         unwanted = {bytes.fromhex(i) for i in ids}
         return self.take(np.array([row.tobytes() not in unwanted for row in self.ids], bool))
 
     def gather(self, column: Callable[[RowBlock, Array], Array]) -> Array:
-        """What `column` gives for rows of one block, for all candidates in their order."""
+        """What `column` returns for rows of one block, for all candidates in their order."""
         mine = [(live.block, np.flatnonzero(self.owners == number)) for number, live in enumerate(self.blocks)]
         mine = [(block, places) for block, places in mine if len(places)]
         parts = [column(block, self.rows[places]) for block, places in mine]
@@ -134,7 +134,7 @@ def nearest_rows(
         metric: What to rank by, if `way` is metric.
         pool: Scans large segments side by side.
         fusion: Compare across the gap; not with a metric.
-        said: What words count as well; not with a metric.
+        said: Words that also count; not with a metric.
     """
 
     def scan_of(allowed: Sequence[Array | None]) -> Scan:
@@ -158,10 +158,10 @@ def nearest_rows(
 def worded_rows(
     snapshot: Snapshot, find: Callable[[int | None], Found], allowed: Sequence[Array | None], want: int
 ) -> Candidates:
-    """The rows that say most of what was asked for.
+    """The rows that match the words best.
 
     Args:
-        find: Gives so many rows of each index of words, or all.
+        find: Returns this many rows of each index of words, or all.
     """
     for limit in (2 * want, None):
         found = find(limit)
@@ -215,8 +215,8 @@ def _in_cells(snapshot: Snapshot, allowed: Sequence[Array | None]) -> bool:
 def _cells_scan(
     snapshot: Snapshot, query: Array, allowed: Sequence[Array | None], want: int
 ) -> dict[int, tuple[Array, Array]]:
-    """About the `want` nearest rows of the blocks that lie in cells, by block, and their similarities. Empty where they
-    have to be gone through one by one."""
+    """About the `want` nearest rows of the blocks that lie in cells, by block, and their similarities. Empty if the
+    blocks have to be scanned one by one."""
     if snapshot.cells is None or not _in_cells(snapshot, allowed):
         return {}
     lives = [snapshot.blocks[number] for number in snapshot.cells.numbers]
@@ -277,7 +277,7 @@ def _worded_scan(
     allowed: Sequence[Array | None],
     said: Said,
 ) -> Scan:
-    """The nearest of all, the nearest of those that say something, and those that say most, by both."""
+    """The nearest of all, the nearest of those with any of the words, and those that match these best, by both."""
     sizes = [len(live) for live in snapshot.blocks]
     masks = said.masks(snapshot.blocks, allowed)
     best = [said.mask(number, size, allowed[number], RERANK) for number, size in enumerate(sizes)]
@@ -301,9 +301,9 @@ def likeness(
     metric: Metric | None,
     fusion: Fusion | None,
 ) -> Array:
-    """How near any rows (r,) int64 of a block, rising, are: (r,) float32, as `nearest_rows` says it of the nearest.
+    """How near any rows (r,) int64 of a block, rising, are: (r,) float32, as `nearest_rows` says of the nearest.
 
-    Of one row and query it is the same number whatever the other rows are.
+    For one row and query the number is the same whatever the other rows are.
     """
     if metric is not None:
         scores = np.empty(len(live), np.float32)

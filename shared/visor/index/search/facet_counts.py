@@ -25,7 +25,7 @@ _PERIODS = (("D", 1), ("D", 7), *(("M", n) for n in (1, 3, 6)), *(("Y", n) for n
 
 @dataclass(frozen=True, slots=True)
 class FacetCounts:
-    """Counts over some rows; they add up over blocks. prices (p,) float32 and days (d,) int32 of those with any."""
+    """Counts over some rows; they add up over blocks. prices (p,) float32 and days (d,) int32 of rows with any."""
 
     images: int
     counts: Mapping[str, Mapping[str, int]]
@@ -35,7 +35,7 @@ class FacetCounts:
 
     @classmethod
     def of(cls, columns: FacetColumns, keep: Array, types: Mapping[str, AttributeType]) -> FacetCounts:
-        """Of the rows of a (n,) bool mask."""
+        """The counts over the rows of an (n,) bool mask."""
         counts: dict[str, dict[str, int]] = {}
         for column in CODED:
             sums = np.bincount(columns.codes[column][keep], minlength=len(columns.names[column]) + 1)[1:]
@@ -95,7 +95,7 @@ def price_ranges(prices: Array) -> tuple[RangeCount, ...]:
     if len(edges) == 1:
         return (RangeCount(min=edges[0], max=edges[0], count=len(prices)),)
     edges[-1] = max(edges[-1], _rounded(ends[-1], gaps[-1], math.ceil))
-    # As a filter compares them: 0.1 is a little more in float32, and 19.99 a little less.
+    # As a filter compares them: in float32, 0.1 is a little more and 19.99 a little less.
     counts = np.histogram(prices, np.array(edges, prices.dtype))[0].tolist()
     return tuple(RangeCount(min=a, max=b, count=n) for a, b, n in zip(edges, edges[1:], counts, strict=False))
 
@@ -110,7 +110,7 @@ def _rounded(value: float, gap: float, how: Any) -> float:
 
 
 def date_ranges(days: Array) -> tuple[RangeCount, ...]:
-    """At most `DATE_RANGES` ranges of days, weeks, months or years, as their calendar has them.
+    """At most `DATE_RANGES` ranges of days, weeks, months or years, aligned with the calendar.
 
     Args:
         days: (d,) int32 since 1970.

@@ -1,8 +1,9 @@
 """Similarity across the gap between visitors' photos and catalogue images: vectors, labels, words and colours in one.
 
-Both sides lose what is common to them, so that only what tells things apart is compared: the query the visitors' mean,
-the item the catalogue's. A label counts by how much likelier it is than in most photos: 'grocery store' says nothing
-about a photo of groceries. The weights lie on plateaus measured in docs/decisions/answers-across-the-gap.md.
+Each side loses what its images have in common, so that only the differences are compared: the visitors' mean is
+subtracted from the query, the catalogue's from the item. A label counts by how much likelier it is than in most photos:
+'grocery store' says nothing about a photo of groceries. The weights are on plateaus measured in
+docs/decisions/answers-across-the-gap.md.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from visor.index.format.projection import Space, dot
 
 LABELS_WEIGHT, WORDS_WEIGHT, COLOURS_WEIGHT = 0.3, 0.9, 0.25
 USUAL_FLOOR = 0.01
-"""Added to the probability that photos usually give a label, by which that of a query is divided."""
+"""Added to a label's usual probability in photos before a query's probability is divided by it."""
 WORDS_MIN = 0.1
-"""Share of words from which an item is a candidate whatever its vector."""
+"""Share of words from which on an item is a candidate whatever its vector."""
 
 
 @dataclass(frozen=True, slots=True)

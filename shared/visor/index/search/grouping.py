@@ -20,7 +20,7 @@ COMPARED_ROWS = 20_000
 
 
 def first_of_product(products: Array) -> Array:
-    """Positions, rising, of the rows (n,) that no earlier row has the product of; 0 is none."""
+    """Positions, rising, of the rows (n,) whose product no earlier row has; 0 is no product."""
     _, first = np.unique(products, return_index=True)
     is_first = products == 0
     is_first[first] = True
@@ -34,9 +34,9 @@ def group_hits(
 
     Args:
         found: The best first.
-        vectors: (len(found), m) float32, what `found.unit_vectors` gives.
+        vectors: (len(found), m) float32, as `found.unit_vectors` returns them.
         leave_out: Ids that are not named as duplicates either.
-        by_product: One of each product, whose others are not named here.
+        by_product: Return one hit per product; the product's other items are not named here.
     """
     if not len(found):
         return (), False
@@ -87,8 +87,8 @@ def repeats(found: Candidates, vectors: Array, earlier: Candidates, is_shown: Ca
     """(len(found),) bool: which of the candidates are near-duplicates of earlier ones.
 
     Args:
-        vectors: (len(found), m) float32, what `found.unit_vectors` gives.
-        is_shown: Of places (p,) int64 in `earlier`, which (p,) bool stand for their product.
+        vectors: (len(found), m) float32, as `found.unit_vectors` returns them.
+        is_shown: For places (p,) int64 in `earlier`, which of them, (p,) bool, represent their product.
     """
     again = np.zeros(len(found), bool)
     if not len(found):
@@ -128,7 +128,7 @@ def varied(similarities: Array, vectors: Array, is_chosen: Array, k: int, variet
 
 def _stored_copies(found: Candidates, place: int, vector: Array, product: int) -> list[str]:
     """Ids of rows that a merge grouped with this one, if they may be shown, their vectors agree and they are not of its
-    product (0: of none)."""
+    product (0: it has none)."""
     owner = int(found.owners[place])
     live, allowed = found.blocks[owner], found.allowed[owner]
     rows = _group_of(live.block, int(found.rows[place]))

@@ -16,7 +16,7 @@ DUPLICATES_MAX = 20
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """What a listing has given already: what comes no later than `last`, or else the ids that begin as `shown` says.
+    """What a listing has already returned: the rows up to `last`, or else the ids whose first bytes are in `shown`.
 
     last: value, likeness and id (16 bytes) of a row. shown: 4 bytes of each id.
     """
@@ -32,7 +32,7 @@ class Hit:
 
     id: str
     similarity: float
-    """Not a number (NaN) where only words were asked for."""
+    """Not a number (NaN) if only words were searched for."""
     rank: int
     """Its position among all rows that no filter leaves out, from 0: near-duplicates count one by one."""
     duplicates: tuple[str, ...] = ()
@@ -42,12 +42,12 @@ class Hit:
     hash: bytes = b""
     """Its whole stored hash."""
     text_score: float | None = None
-    """BM25 of the words that were asked for; None where none met."""
+    """BM25 of the query's words; None if none of them matched."""
 
 
 @dataclass(frozen=True, slots=True)
 class NearestRows:
-    """The query and the rows nearest to it, at most 64, nearest first, near-duplicates counted one by one.
+    """The query and at most 64 rows nearest to it, nearest first, near-duplicates counted one by one.
 
     snapshot: what was searched. query: (d,) full vector of length 1. unnormalised: (m,) its part in the similarity
     space, not of unit length. rows: block and row of each. vectors: (len(rows), m) float32 of unit length.
@@ -73,12 +73,12 @@ class Hits:
     nearest: NearestRows | None = field(default=None, repr=False)
     """What confidence is computed from; None if no picture was searched for."""
     text: TextQuery | None = field(default=None, repr=False)
-    """What was asked for in words."""
+    """The words that were searched for."""
     next: Cursor | None = None
-    """Where the hits behind these begin; None at the end."""
+    """Where the next hits begin; None at the end."""
     is_listed: bool = False
-    """The hits are those of a page or another order, so that the first of them need not be the nearest."""
+    """The hits are those of a later page or another order, so that the first of them need not be the nearest."""
     total: int | None = None
-    """Items that pass, near-duplicates counted one by one and each product once; None where that is not known."""
+    """Items that pass, near-duplicates counted one by one and each product once; None if that is not known."""
     say_as_much: int = 1
-    """Rows that say as much of the words as the best one, where a picture was asked for with them; 0: none says any."""
+    """Rows that match the words as well as the best one, if a picture was searched for with them; 0: none matches."""

@@ -1,8 +1,8 @@
-"""Listings: all rows that pass, in one order, given page by page to the end.
+"""Listings: all rows that pass, in one order, returned page by page to the end.
 
-The order is a value that rises (a price, an age; the same for all where likeness alone orders), then likeness that
-falls, then the id. A page goes on behind a row of that order, not behind a number of rows: what is deleted between two
-pages moves nothing. Near-duplicates and other items of the product of an earlier row are not given again.
+The order is by a rising value (a price, an age; the same for all if likeness alone orders), then by falling likeness,
+then by id. A page continues after a row of that order, not after a number of rows: a deletion between two pages moves
+nothing. Near-duplicates and other items of the product of an earlier row are not returned again.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from visor.index.words.query import Met
 from visor.schema.search import Sort
 
 Page = tuple[tuple[Hit, ...], Cursor | None]
-"""Hits, and where those behind them begin; None at the end."""
+"""Hits, and where the next ones begin; None at the end."""
 Likeness = Callable[[LiveBlock, Array], Array]
-"""Some rows (r,) int64 of a block, rising, to their similarities (r,) float32."""
+"""Maps some rows (r,) int64 of a block, rising, to their similarities (r,) float32."""
 Sureness = Callable[[Array, Met, int], Array]
-"""Ids (r, 16) uint8, what these items say, and how many say as much as the best, to whether (r,) bool each is given."""
+"""Maps ids (r, 16) uint8, what these items say, and how many say as much as the best to (r,) bool: is each given?"""
 VARIED = 300
-"""Nearest different images among which variety chooses; those behind them follow by likeness."""
+"""Nearest different images among which variety chooses; the others follow by likeness."""
 ID_HEAD = 4
 """Bytes by which a cursor knows an id; ids are digests."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Order:
-    """What a search gives of all that passes its filters, and in which order."""
+    """Which of the items that pass its filters a search returns, and in which order."""
 
     sort: Sort = "likeness"
     after: Cursor | None = None
@@ -44,9 +44,9 @@ class Order:
     by_product: bool = False
     similarity_min: float | None = None
     among: Collection[str] | None = None
-    """Ids of the only items that are given."""
+    """Ids of the only items that may be returned."""
     sure: Sureness | None = None
-    """Which of the items that say something of the text are sure enough; beside a picture `among` names others."""
+    """Which of the items with words of the text are sure enough; with a picture `among` names others."""
     copies: Mapping[str, float] | None = None
     """Ids of the query's copies with their similarity, for `most_changed`."""
 
@@ -57,7 +57,7 @@ class Order:
 
 
 def sort_values(live: LiveBlock, order: Order) -> Array:
-    """What rises along the listing, (n,) float64 for each row; infinite where there is no value."""
+    """The value that rises along the listing, (n,) float64 for each row; infinite if there is none."""
     if order.sort == "most_changed":
         values = np.full(len(live), np.inf)
         ids = np.frombuffer(b"".join(map(bytes.fromhex, order.copies or ())), np.uint8).reshape(-1, 16)
@@ -77,14 +77,14 @@ _SORTS: dict[str, tuple[Any, float, int]] = {
     "largest": (lambda columns: columns.pixels, 0, -1),
     "smallest": (lambda columns: columns.pixels, 0, 1),
 }
-"""By sort: the column, the number that stands for no value, and whether it rises (1) or falls (-1)."""
+"""By sort: the column, the number that means no value, and whether it rises (1) or falls (-1)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
     """c rows that may be given, in no order. values (c,) float64, rising along the listing; products (c,) uint64, 0 for
-    those that are given one by one. Similarities of `rows` are not numbers until `_likeness_of` is asked for them, for
-    only rows of one value are told apart by them."""
+    those that are given one by one. Similarities of `rows` are NaN until `_likeness_of` computes them, because
+    they order only rows with the same value."""
 
     rows: Candidates
     values: Array
@@ -110,8 +110,8 @@ class Listing:
         Args:
             allowed: For each block the rows that are alive and pass the filters, (n,) bool, or None for all.
             likeness: What they are ordered by.
-            cosine: What is shown, and compared with `order.similarity_min`, if that is another number.
-            only: (n,) bool of the rows of a block that are asked for.
+            cosine: What is shown, and compared with `order.similarity_min`, if that differs from `likeness`.
+            only: Returns (n,) bool: the rows of a block to include.
         """
         parts: list[tuple[Array, ...]] = []
         for number, (live, mask) in enumerate(zip(blocks, allowed, strict=True)):
@@ -165,7 +165,7 @@ class Listing:
         return near
 
     def before(self, cursor: Cursor) -> Array:
-        """(c,) bool: what was given up to there."""
+        """(c,) bool: the rows returned up to there."""
         if cursor.last is None:
             return self._is_shown(cursor.shown)
         value, likeness, own = cursor.last
@@ -178,7 +178,7 @@ class Listing:
         return given
 
     def page(self, k: int, cursor: Cursor, variety: float) -> Page:
-        """The next k hits behind a cursor."""
+        """The next k hits after a cursor."""
         if not variety or cursor.last is not None:
             return self._page(k, cursor)
         pool, places, _ = self._hits(np.zeros(len(self.rows), bool), VARIED)
@@ -205,7 +205,7 @@ class Listing:
         return hits, behind
 
     def _hits(self, before: Array, k: int) -> tuple[tuple[Hit, ...], Array, bool]:
-        """The first k hits that are no repetition of rows before, their places (k,), and whether there are more."""
+        """The first k hits that do not repeat rows before, their places (k,), and whether there are more."""
         free = ~before
         if self.products.any():
             free &= ~np.isin(self.products, self.products[before & (self.products > 0)])
@@ -214,7 +214,7 @@ class Listing:
         earlier = self.rows.take(given)
         while True:
             places = self.ordered(left, want)
-            # A copy of another of its product does not stand for it, whichever page that is on.
+            # A near-duplicate of an item that is not its product's first does not hide a row, whichever page it is on.
             places = places[first_of_product(self.products[places])]
             found = self.rows.take(places)
             vectors = found.unit_vectors() if len(found) else np.empty((0, 0), np.float32)
@@ -228,7 +228,7 @@ class Listing:
             want *= 4
 
     def _are_first(self, places: Array, among: Array) -> Array:
-        """(p,) bool: of which of these places no other `among` them, (a,) int64 rising, has the product before."""
+        """(p,) bool: which of these places come first of their product `among` these places, (a,) int64 rising."""
         own = self.products[places]
         first = {p: self.ordered(among[self.products[among] == p], 1)[0] for p in np.unique(own[own > 0])}
         return np.array([first.get(p, place) == place for p, place in zip(own, places, strict=True)], bool)

@@ -1,4 +1,4 @@
-"""SciPy's distance metrics by name, on the full vectors. SciPy is imported with the first of them; it may be missing.
+"""SciPy's distance metrics by name, on the full vectors. SciPy is imported on first use; it may be missing.
 
 docs/decisions/index-metrics.md says where it is installed, and why not everywhere.
 """
@@ -32,12 +32,12 @@ BOUNDED = ("braycurtis", "correlation", "cosine", "hamming", "jensenshannon")
 SCALED = ("seuclidean", "mahalanobis")
 """Metrics that need the index's variances or covariance."""
 BOOLEAN = ("dice", "jaccard", "rogerstanimoto", "russellrao", "sokalsneath", "yule")
-"""Metrics of yes-or-no vectors: here, whether a number lies above the index's median of that coordinate."""
+"""Metrics of yes-or-no vectors: here, whether a number is above the index's median of that coordinate."""
 METRICS = tuple(sorted((*PLAIN, *SCALED, *BOOLEAN)))
 STATISTICS_SAMPLES = 4096
 """Vectors from which variances, covariance and medians are taken."""
 STATISTICS_ROWS = 512
-"""Of them, as many at once in float64."""
+"""Of them, so many are processed at once in float64."""
 
 
 def check_metric(name: str) -> None:
@@ -66,7 +66,7 @@ def load_cdist(name: str) -> Callable[..., Any]:
 
 
 def _whitening(parts: Sequence[Array], mean: Array, count: int, floor: float) -> Callable[[Array], Array]:
-    """What makes the covariance of rows (n, d) the identity. Holds one matrix (d, d), worked on where it lies."""
+    """A function that makes the covariance of rows (n, d) the identity. Holds one matrix (d, d), changed in place."""
     from scipy.linalg import cholesky, solve_triangular
     from scipy.linalg.blas import dsyrk
 
@@ -88,7 +88,7 @@ class Metric:
     """One metric, prepared for one index.
 
     `seuclidean` and `mahalanobis` take variances and covariance (shrunk by a tenth of the mean variance, so that it can
-    be inverted) from `sample`; the boolean metrics compare which coordinates lie above the sample's median.
+    be inverted) from `sample`; the boolean metrics compare which coordinates are above the sample's median.
 
     Args:
         name: One of `METRICS`.
@@ -114,7 +114,7 @@ class Metric:
             if name == "seuclidean":
                 self._options = {"V": variances + floor}
             else:
-                # By one triangular system: a hundred times as fast at 3,328 numbers as pair by pair.
+                # With one triangular system: at 3,328 numbers a hundred times as fast as pair by pair.
                 self._function, self._prepare = "euclidean", _whitening(parts, mean, len(sample), floor)
 
     def similarities(self, query: Array, vectors: Array) -> Array:

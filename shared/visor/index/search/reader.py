@@ -27,7 +27,7 @@ from visor.telemetry.traces import Span, span
 log = logging.getLogger(__name__)
 
 OVERLAP_S = 10.0
-"""Commits are asked for again from this long before the newest one known: commit times are not handed out in order."""
+"""Commits are queried again from this long before the newest known one: commit times are not assigned in order."""
 READERS = 8
 """Objects that are read at once."""
 MANIFEST_ATTEMPTS = 3
@@ -36,7 +36,7 @@ MANIFEST_ATTEMPTS = 3
 
 @dataclass(frozen=True, slots=True)
 class OpenCommit:
-    """A commit with its shard, None where it brought no vectors of this model or they cannot be read."""
+    """A commit with its shard; None if it has no vectors of this model or they cannot be read."""
 
     commit: Commit
     shard: Shard | None = None
@@ -45,7 +45,7 @@ class OpenCommit:
 
 @dataclass(frozen=True, slots=True)
 class OpenManifest:
-    """A manifest with what it names. base: what `superseded(blocks)` says of the segments that have rows."""
+    """A manifest with what it names. base: what `superseded(blocks)` returns for the segments that have rows."""
 
     manifest: Manifest | None = None
     generation: int = 0
@@ -58,13 +58,13 @@ class OpenManifest:
     """Segments that were left out, and why."""
 
     def contains(self, commit: Commit) -> bool:
-        """True if the segments hold what that commit says."""
+        """True if the segments contain that commit."""
         return self.manifest is not None and self.manifest.contains(commit)
 
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """A new snapshot, and the ids of the items that changed; None if any may have."""
+    """A new snapshot, and the ids of the items that changed; None if any of them may have."""
 
     snapshot: Snapshot
     changed: frozenset[str] | None
@@ -91,14 +91,14 @@ class IndexReader:
         self._manifest_seen = 0.0
 
     def poll(self) -> News | None:
-        """What happened since the last call; None if nothing did.
+        """The changes since the last call; None if there are none.
 
-        Costs one query, which is one read where there is nothing new and has been nothing for `OVERLAP_S`, and reads of
-        objects only where there is something new. Never lists the bucket. In traces, its span is linked to those of the
+        Costs one query, which is one read if there is nothing new and has not been for `OVERLAP_S`; reads objects
+        only if there is something new. Never lists the bucket. In traces, its span is linked to those of the
         commits that it takes in.
 
         Raises:
-            FormatError: What cannot be left out without making answers wrong cannot be read; it is named.
+            FormatError: A part without which answers would be wrong cannot be read; the error names it.
         """
         with span("refresh") as traced:
             return self._poll(traced)
@@ -129,12 +129,12 @@ class IndexReader:
         return News(self._snapshot(), None if is_swapped else _changed_items(commits))
 
     def _advance(self, commits: Sequence[Commit], asked_at: float) -> None:
-        """Note up to when commits are known, and whether all of them are: then they need not be read again."""
+        """Note up to which time commits are known, and whether all of them are: then they need not be read again."""
         newest = max((commit.committed_at for commit in commits), default=0.0)
         if newest > self._polled_to:
             self._polled_to, self._advanced_at, self._settled = newest, asked_at, False
         elif asked_at - self._advanced_at >= OVERLAP_S:
-            # … but for those that could not be read, which are tried again.
+            # … except those that could not be read, which are tried again.
             self._settled = not any(one.problem for one in self._commits.values())
 
     def _query(self) -> list[Document]:
@@ -169,7 +169,7 @@ class IndexReader:
             return OpenCommit(commit, problem=exc.found)
 
     def _open_manifest(self, or_lost: bool = False) -> OpenManifest:
-        """Args: or_lost: there has to be one."""
+        """Args: or_lost: a missing manifest is a problem."""
         for _ in range(MANIFEST_ATTEMPTS - 1):
             try:
                 return self._read_manifest(or_lost)
@@ -178,7 +178,7 @@ class IndexReader:
         return self._read_manifest(or_lost, is_last=True)
 
     def _read_manifest(self, or_lost: bool, is_last: bool = False) -> OpenManifest:
-        """Raises NotFound where something is missing, which is most likely replaced; but not the last time."""
+        """Raises NotFound if an object is missing, most likely because it was replaced; but not the last time."""
         manifest, generation = read_manifest(self._objects, self._model)
         if manifest is None:
             return OpenManifest(problems=(f"{manifest_object(self._model)} is missing",) if or_lost else ())
@@ -245,7 +245,7 @@ class IndexReader:
 
 
 def _changed_items(commits: Sequence[OpenCommit]) -> frozenset[str] | None:
-    """Ids that the commits name; None if one does not say: of another model, or not readable."""
+    """Ids that the commits name; None if one of them has another model or cannot be read."""
     if any(one.shard is None and one.commit.record.shard is not None for one in commits):
         return None
     changed = {update.id for one in commits for update in one.commit.record.updates}

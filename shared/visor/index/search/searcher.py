@@ -45,7 +45,7 @@ from visor.storage.objects import ObjectStore
 
 
 class Question(NamedTuple):
-    """What `Searcher.search` is asked."""
+    """The arguments of `Searcher.search`."""
 
     vector: Array | None
     k: int
@@ -64,10 +64,10 @@ class Searcher:
 
     Args:
         objects, documents: The index's stores.
-        model: Fingerprint; shards of other models are not looked at.
-        freshness_s: Longest time between two looks for new commits.
+        model: Fingerprint; shards of other models are ignored.
+        freshness_s: Longest time between two polls for new commits.
         clock: Seconds, never going back.
-        languages: What words of fresh items are stemmed in.
+        languages: Languages in which words of fresh items are stemmed.
     """
 
     def __init__(
@@ -95,17 +95,17 @@ class Searcher:
         self._pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="scan")
 
     def refresh(self, force: bool = False) -> bool:
-        """Take in what was committed since, if the last look is `freshness_s` ago or `force` is set.
+        """Take in new commits, if the last poll is `freshness_s` ago or `force` is set.
 
-        A search keeps what it holds while the store does not answer. Returns whether it looked.
+        A search keeps what it holds while the store does not answer. Returns whether it polled.
 
         Raises:
-            FormatError: What cannot be left out without making answers wrong cannot be read; it is named.
-            StoreUnavailable: The store did not answer at the first look.
+            FormatError: A part without which answers would be wrong cannot be read; the error names it.
+            StoreUnavailable: The store did not answer the first poll.
         """
         if not force and not self._is_due():
             return False
-        # While one thread looks, the others go on with what there is, unless there is nothing yet.
+        # While one thread polls, the others go on with what there is, unless there is nothing yet.
         if not self._lock.acquire(blocking=force or self._refreshed_at is None):
             return False
         try:
@@ -114,7 +114,7 @@ class Searcher:
             try:
                 news = self._reader.poll()
                 if news is not None:
-                    # What could not be opened before changed, too.
+                    # Changes that could not be opened before count, too.
                     self._news = news if self._news is None else News(news.snapshot, None)
                 if self._news is not None:
                     self._snapshot = self._opened(self._news.snapshot)
@@ -130,12 +130,12 @@ class Searcher:
             self._lock.release()
 
     def _opened(self, snapshot: Snapshot) -> Snapshot:
-        """What is searched from now on."""
+        """The snapshot that is searched from now on."""
         check_engine(snapshot.manifest, "segments")
         return snapshot
 
     def on_change(self, call: Callable[[Collection[str] | None], None]) -> None:
-        """Call this after every refresh that found something, with the ids of changed items; None: any may have."""
+        """Call this after every refresh that found changes, with the ids of changed items; None: any may be."""
         self._on_change.append(call)
 
     def __len__(self) -> int:
@@ -183,7 +183,7 @@ class Searcher:
 
     @property
     def notice(self) -> str | None:
-        """What part of the index could not be read, if any."""
+        """Which part of the index could not be read, if any."""
         return self._snapshot.notice
 
     def search(
@@ -203,16 +203,16 @@ class Searcher:
         """The k nearest different pictures that pass the filters, as many as there are; or the next k of a listing.
 
         Args:
-            vector: (d,) full vector of the index's model; its length does not matter. None: by `text` alone, or
-                without one all that passes.
+            vector: (d,) full vector of the index's model; its length does not matter. None: search by `text` alone, or
+                without one list all that passes.
             k: At least 1.
             mode: `fast` or `exact`, two ways through one similarity space.
             metric: A SciPy metric on the full vectors; overrides `mode`.
-            leave_out: Ids that are no results.
+            leave_out: Ids that must not be results.
             fusion: How to compare across the gap, instead of by `vector` alone.
-            text: Words that count beside the vector; not with a metric.
-            order: What is given of all that passes, and in which order.
-            judged: (d,) What confidence is computed of, if that is not `vector`.
+            text: Words that count together with the vector; not with a metric.
+            order: Which of the items that pass are returned, and in which order.
+            judged: (d,) What confidence is computed from, if that is not `vector`.
 
         Raises:
             BadRequest: k, the vector, the metric or a filter is not valid.
@@ -284,7 +284,7 @@ class Searcher:
             hits = tuple(replace(hit, similarity=math.nan) for hit in hits)
             return Hits(hits, way, metric, notice, None, asked, cursor, is_listed, total)
         if nearest is None or is_listed or not is_all or judged is not None or ask.text is not None:
-            # What is known of the query does not depend on which items are asked.
+            # The facts about the query do not depend on which items are searched.
             ask = replace(ask, vector=vector if judged is None else judged, text=None)
             shown = ask.nearest([live.alive for live in snapshot.blocks], most).without(leave_out)
             nearest = shown, shown.unit_vectors() if len(shown) else np.empty((0, len(ask.projected)), np.float32)
@@ -296,7 +296,7 @@ class Searcher:
         return Hits(hits, way, metric, notice, around, asked, cursor, is_listed, total, say_as_much)
 
     def facets(self, filters: Filters, text: str | None = None) -> FacetsAnswer:
-        """How often each value occurs among the items that pass the filters, and say something of the text."""
+        """How often each value occurs among the items that pass the filters and have words of the text."""
         snapshot = self._snapshot
         masks = [live.allowed(filters, snapshot.types) for live in snapshot.blocks]
         if text is not None and (asked := (words := self._opened_words(snapshot)).query(text)).words:
@@ -323,18 +323,18 @@ class Searcher:
         return None if place is None else place[0].block.hashes[place[1]]
 
     def complete(self, text: str, limit: int) -> list[str]:
-        """Words of the catalogue that the last word of a text begins, the most frequent first."""
+        """Words of the catalogue that begin with the last word of a text, the most frequent first."""
         return self._opened_words(self._snapshot).completions(text, limit)
 
     def _opened_words(self, snapshot: Snapshot) -> Words:
-        """What the snapshot says in words, which is opened once. The last one is kept."""
+        """The snapshot's words, opened once. The last one is kept."""
         with self._words_lock:
             if self._words is None or self._words[0] is not snapshot:
                 self._words = snapshot, open_words(snapshot, self._languages)
             return self._words[1]
 
     def _prepared(self, snapshot: Snapshot, name: str | None) -> Metric | None:
-        """The metric, with statistics that are taken once a snapshot. The last one is kept."""
+        """The metric, with statistics that are computed once per snapshot. The last one is kept."""
         if name is None:
             return None
         with self._metric_lock:
@@ -348,10 +348,10 @@ class Searcher:
 
 
 def _notices(snapshot: Snapshot, filters: Filters, order: Order) -> Iterator[str]:
-    """What somebody has to know who filters by what older items do not say, compares prices of several currencies, or
-    goes on in a new generation."""
+    """Notices for searches that filter by an attribute which older items lack, compare prices of several currencies, or
+    continue in a new generation."""
     if order.after is not None and order.after.generation != snapshot.generation:
-        yield "The index was merged since the page before: a match at the seam may be missing or come twice."
+        yield "The index was merged since the previous page: a match between the two may be missing or appear twice."
     for name in filters.attributes:
         known = snapshot.declared.get((name, snapshot.types[name])) if name in snapshot.types else None
         if known is not None and known < snapshot.images:

@@ -1,4 +1,4 @@
-"""What a search looks at: blocks of rows, and which of their rows are alive. Immutable; a refresh makes a new one."""
+"""What a search reads: blocks of rows, and which of their rows are alive. Immutable; a refresh makes a new one."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class FreshBlock(RowBlock):
 
 @dataclass(frozen=True)
 class LiveBlock:
-    """A block and what newer records say of it.
+    """A block and what newer records change in it.
 
     alive: (n,) bool, or None if all rows are. overlay_rows (u,) int64: rows whose facets are those of
     `overlay` (u rows).
@@ -53,7 +53,7 @@ class LiveBlock:
     overlay: FacetColumns | None
 
     def __len__(self) -> int:
-        """Rows, dead ones too."""
+        """Rows, including dead ones."""
         return len(self.block.versions)
 
     def allowed(self, filters: Filters, types: Mapping[str, AttributeType]) -> Array | None:
@@ -64,7 +64,7 @@ class LiveBlock:
         return keep if self.alive is None else keep & self.alive
 
     def column(self, read: Callable[[FacetColumns], Array]) -> Array:
-        """What `read` gives for each row (n,), of the columns as they are now."""
+        """What `read` returns for each row (n,), from the columns as they are now."""
         values = read(self.block.columns)
         if self.overlay is not None:
             values = values.copy()
@@ -78,7 +78,7 @@ class LiveBlock:
 
     @property
     def declared(self) -> Counter[str]:
-        """How many rows are of which declaration of attributes, as JSON."""
+        """How many rows have each declaration of attributes, as JSON."""
         found: Counter[str] = Counter()
         for columns, keep in self._parts(self.alive):
             sums = np.bincount(columns.codes["declared"][keep], minlength=len(columns.names["declared"]) + 1)[1:]
@@ -86,7 +86,7 @@ class LiveBlock:
         return found
 
     def currencies(self, allowed: Array | None) -> set[str]:
-        """In which the rows that are allowed, (n,) bool or None for all, have prices."""
+        """The currencies in which allowed rows, (n,) bool or None for all, have prices."""
         found = set[str]()
         for columns, keep in self._parts(allowed):
             used = np.unique(columns.codes["currency"][keep & ~np.isnan(columns.price)])
@@ -103,11 +103,11 @@ class LiveBlock:
         return [(self.block.columns, keep), (self.overlay, changed)]
 
     def word_sums(self, weights: Mapping[str, float]) -> Array:
-        """(n,) float64: what the words of each item weigh together."""
+        """(n,) float64: the sum of the weights of each item's words."""
         return self.column(lambda columns: columns.word_sums(weights))
 
     def counts(self, allowed: Array | None, types: Mapping[str, AttributeType]) -> list[FacetCounts]:
-        """Of the rows that are allowed, (n,) bool; None: of all."""
+        """Counts over the rows that are allowed, (n,) bool; None: over all."""
         return [FacetCounts.of(columns, keep, types) for columns, keep in self._parts(allowed)]
 
 
@@ -141,25 +141,25 @@ class Snapshot:
     space: Space
     blocks: tuple[LiveBlock, ...]
     generation: int
-    """Of the manifest; 0 before the first merge."""
+    """Generation of the manifest; 0 before the first merge."""
     manifest: Manifest | None = None
     notice: str | None = None
     images: int = field(default=0)
     fresh: FreshBlock | None = None
     pending: PendingDeletes | None = None
-    """What `apply_deletes` made `blocks` of, beside the segments."""
+    """What `apply_deletes` made `blocks` from, in addition to the segments."""
     changed: Array = field(default_factory=lambda: np.empty((0, 16), np.uint8))
-    """Ids (c, 16) uint8 that commits name which no merge has taken up."""
+    """Ids (c, 16) uint8 named by commits that no merge has taken up."""
     rest: int = 0
-    """Items that pass a search's filters and are not in `blocks`: an engine has them, and gave only the nearest."""
+    """Items that pass a search's filters and are not in `blocks`: an engine has them, and returned only the nearest."""
     stored: Counter[str] | None = None
-    """Items by their declaration, where `blocks` are not all."""
+    """Items by their declaration, if `blocks` do not hold all."""
     catalogue: Snapshot | None = None
-    """A sample of all items, where `blocks` are not all."""
+    """A sample of all items, if `blocks` do not hold all."""
     cells: Cells | None = None
 
     def find(self, item_id: str) -> tuple[LiveBlock, int] | None:
-        """The live block that has an item, and its row in it; None where there is no such item."""
+        """The live block that has an item, and its row in it; None if there is no such item."""
         try:
             key = np.frombuffer(bytes.fromhex(item_id), np.uint8).reshape(1, 16)
         except ValueError:
@@ -172,7 +172,7 @@ class Snapshot:
 
     @cached_property
     def declared(self) -> Mapping[AttributeKey, int]:
-        """How many items were written when each attribute was declared so."""
+        """How many items were written under each declaration of an attribute."""
         found: Counter[AttributeKey] = Counter()
         stored = sum((live.declared for live in self.blocks), Counter[str]()) if self.stored is None else self.stored
         for text, count in stored.items():
@@ -181,7 +181,7 @@ class Snapshot:
 
     @cached_property
     def types(self) -> dict[str, AttributeType]:
-        """The attributes by name. Where one was declared anew with another type, that of most rows."""
+        """The attributes by name. If one was declared anew with another type, it has the type of most rows."""
         return dict(sorted(self.declared, key=lambda key: self.declared[key]))
 
     @cached_property
@@ -190,7 +190,7 @@ class Snapshot:
 
     @cached_property
     def products(self) -> int:
-        """How many there are; an item of none counts as one."""
+        """How many products there are; an item without one counts as one."""
         parts = [live.products if live.alive is None else live.products[live.alive] for live in self.blocks]
         products = np.concatenate(parts)
         return int(np.count_nonzero(products == 0)) + len(np.unique(products[products > 0]))
@@ -230,7 +230,7 @@ def split_rows(rows: Array, lengths: Sequence[int]) -> tuple[Array, Array]:
 
 
 def superseded(blocks: Sequence[RowBlock]) -> list[Array | None]:
-    """For each block the rows of which another block has a newer version, as (n,) bool of the others, or None.
+    """For each block, (n,) bool: False for rows of which another block has a newer version; or None if there are none.
 
     Of equal versions the one in the later block stays.
     """
@@ -264,7 +264,7 @@ def apply_deletes(
 
     Args:
         blocks: Segments.
-        base: What `superseded(blocks)` says.
+        base: What `superseded(blocks)` returns.
         fresh: The shards that are in no segment.
         pending: Tombstones and updates of commits and segments.
     """

@@ -1,4 +1,4 @@
-"""Words in a search: the rows that say them, alone or beside what is near a picture."""
+"""Words in a search: the rows that contain them, alone or together with the rows near a picture."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from visor.index.words.query import Met, TextQuery
 from visor.index.words.text_index import Part, Score, TextIndex, Texts, Words, texts_of
 
 TEXT_WEIGHT, TEXT_WEIGHT_ACROSS = 0.4, 1.5
-"""Similarity that saying all that was asked for is worth, in cosines and across the gap (docs/decisions/words.md)."""
+"""Similarity that saying all the words of a query is worth, in cosines and across the gap (docs/decisions/words.md)."""
 TEXT_REST = 0.1
-"""… and that part of it, of saying it best."""
+"""… and the part of it that saying them best adds."""
 AS_MUCH = 0.02
-"""Share of what was asked for by which rows may differ that say as much."""
+"""Rows that differ by at most this share of the query's words say as much as each other."""
 
 
 def open_words(snapshot: Snapshot, languages: tuple[str, ...]) -> Words:
-    """What a snapshot says in words: its segments, and all that is newer, which is read into an index in memory.
+    """The words of a snapshot: those of its segments, and of all newer items, which are read into an index in memory.
 
     Args:
-        languages: To stem what is newer in; segments know theirs.
+        languages: Those in which newer items are stemmed; segments know theirs.
     """
     parts: list[Part] = []
     unknown = 0
@@ -59,8 +59,8 @@ def open_words(snapshot: Snapshot, languages: tuple[str, ...]) -> Words:
 
 @dataclass(frozen=True)
 class Said:
-    """What is said of the rows of a snapshot: rows (r,) int64 of each block in rising order, their BM25 (r,) float32,
-    and what each adds to a similarity (r,) float32. most: how many rows say as much as the best."""
+    """What the rows of a snapshot say of a query: rows (r,) int64 of each block in rising order, their BM25 (r,)
+    float32, and what each adds to a similarity (r,) float32. most: how many rows say as much as the best."""
 
     rows: Sequence[Array]
     scores: Sequence[Array]
@@ -69,7 +69,7 @@ class Said:
 
     @classmethod
     def of(cls, words: Words, query: TextQuery, blocks: int, weight: float) -> Said:
-        """weight: what saying all is worth."""
+        """weight: what saying all words is worth."""
         by_row, rows, scores, added = [], [], [], []
         for found in (words.find(query, None), words.find(query, None, "shares")):
             order = np.lexsort((found.rows, found.owners))
@@ -99,7 +99,7 @@ class Said:
         ]
 
     def of_rows(self, values: Sequence[Array], number: int, rows: Array) -> Array:
-        """(len(rows),) float32 of rows of one block, 0 where nothing is said. values: `scores` or `added`."""
+        """(len(rows),) float32 of rows of one block, 0 for rows that say nothing. values: `scores` or `added`."""
         known = self.rows[number]
         if not len(known):
             return np.zeros(len(rows), np.float32)

@@ -1,1 +1,1 @@
-"""Words: which items say what somebody typed."""
+"""Words: which items contain the words of a query."""
