@@ -146,7 +146,7 @@ class SearchService:
             facets=facets,
             next=write_cursor(hits.next, request, query.vector),
             total=hits.total,
-            regions=query.regions or (),
+            regions=(query.regions or ()) if request.regions else (),
             timing_ms=watch.timing_ms,
             notice=" ".join(filter(None, (hits.notice, lost, self._unsaid(request, hits)))) or None,
         )

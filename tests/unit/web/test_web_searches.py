@@ -272,6 +272,8 @@ def test_what_in_a_photo_to_look_for_is_told_when_asked(
         assert min(abs(middle[0] - 0.2) + abs(middle[1] - 0.21), abs(middle[0] - 0.78) + abs(middle[1] - 0.79)) < 0.3
     again = search(client, handle=told["query"]["handle"], regions=True, **part)
     assert (again["regions"], "embed" in again["timing_ms"]) == (regions, False)
+    for same in ({"handle": told["query"]["handle"]}, {"image": image}):
+        assert "regions" not in search(client, **same, **part), "who asked before does not change an answer"
     assert "regions" not in search(client, item=told["matches"][0]["item"]["id"], regions=True)
 
 
