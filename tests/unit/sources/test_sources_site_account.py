@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -418,6 +419,7 @@ def atom(*urls: str) -> str:
         lambda *urls: sitemap(*(f"<![CDATA[{url}]]>" for url in urls)),
         lambda *urls: sitemap(*(url.replace("&", "&amp;") for url in urls)),
         lambda *urls: sitemap(*urls).removesuffix("</urlset>"),
+        lambda *urls: re.sub(r"(xmlns=.)", r"\1}x", sitemap(*urls)),
         lambda *urls: (
             sitemap(*urls).replace("<url", "<s:url").replace("</url", "</s:url").replace("xmlns=", "xmlns:s=")
         ),

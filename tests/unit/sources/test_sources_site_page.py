@@ -101,6 +101,10 @@ def test_the_picture_of_an_img(image: str, chosen: str | None) -> None:
     assert pictures(image) == ([chosen] if chosen else [])
 
 
+def test_an_address_that_is_none_stops_no_page() -> None:
+    assert pictures("<img data-src='http://[bad/a.jpg'><img data-src='//[x' src=/b.jpg>") == ["/b.jpg"]
+
+
 def test_srcset_by_the_standard() -> None:
     assert list(srcset_candidates(" ,a.jpg 1x,, b.jpg (x, y) 2x ,c,d.jpg")) == [
         ("a.jpg", " 1x"),

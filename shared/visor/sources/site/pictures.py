@@ -126,7 +126,7 @@ def _candidates(element: Any) -> Iterator[Candidate]:
         elif not is_lazy:
             yield Candidate(2.0, 0.0, value)
         elif not re.search(r"\s|^[\[{#]", value):
-            hints = (bool(words & _LAZY), "/" in value, bool(_PICTURE.search(urlsplit(value).path)))
+            hints = (bool(words & _LAZY), "/" in value, bool(_PICTURE.search(re.split("[?#]", value)[0])))
             large = max((_LARGE.get(word, 0) for word in words), default=0)
             if sum(hints) > 1:
                 yield Candidate(5.0 if large else 3.0, large, value)

@@ -99,7 +99,7 @@ def _entries(text: str) -> Iterator[tuple[bool, str, str, list[Picture]]]:
             for image in entry.iterchildren("{*}image")
         ]
         lastmod = _text(entry, "lastmod") or _text(entry, "updated") or _text(entry, "pubDate")
-        yield lxml.etree.QName(entry).localname == "sitemap", loc, lastmod, images
+        yield str(entry.tag).rpartition("}")[2] == "sitemap", loc, lastmod, images
 
 
 def _text(entry: lxml.etree._Element, name: str) -> str:
