@@ -146,7 +146,8 @@ class HttpApi:
                 else:
                     endpoint, arguments = ROUTES.bind("").match(request.path, request.method)
                     owner = self.access.admit(endpoint.access, request)
-                    check_parameters(endpoint, request.args)
+                    if request.args:
+                        check_parameters(endpoint, request.args)
                     response = getattr(self, f"_{endpoint.name}")(request, owner, **arguments)
             except VisorError as exc:
                 response = problem(exc)
