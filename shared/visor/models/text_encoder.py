@@ -1,4 +1,4 @@
-"""The text side of a dual encoder: a tokenizer and a network. Both are loaded when the first text comes."""
+"""The text side of a dual encoder: a tokenizer and a network. Both are loaded for the first text."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ def load_tokenizer(path: Path) -> Any:
 
 
 class TextEncoder:
-    """Texts to unit vectors of the space that pictures are in. Any number of threads may call it."""
+    """Texts to unit vectors in the space of the pictures. Any number of threads may call it."""
 
     def __init__(self, network: Callable[[], Path], tokenizer: Callable[[], Path], output: int) -> None:
-        """network, tokenizer: tell where the files are. output: place of the vector among the network's outputs."""
+        """network, tokenizer: return the files' paths. output: position of the vector among the network's outputs."""
         self._paths, self._output = (network, tokenizer), output
         self._loaded: tuple[Runtime, Any] | None = None
         self._lock = threading.Lock()
