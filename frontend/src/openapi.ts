@@ -850,7 +850,7 @@ export interface components {
         };
         /**
          * Tap
-         * @description One layer whose feature map, averaged over its places, is taken into the vector.
+         * @description One layer whose feature map, averaged over its positions, becomes part of the vector.
          */
         Tap: {
             layer: string;

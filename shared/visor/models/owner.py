@@ -105,7 +105,7 @@ class KerasKeys(PictureKeys, frozen=True, kw_only=True):
             raise SettingsError(
                 f"models.{name} has no checksum, and Keras pins none for the weights of {self.network}",
                 valid='checksum = "sha256:…", 64 hex digits',
-                remedy=f"Download {about.url}, and make it of the file: sha256sum FILE",
+                remedy=f"Download {about.url}, and make it from the file: sha256sum FILE",
             )
         source = Download(
             url=self.url or about.url,
@@ -348,7 +348,7 @@ def _source(
             raise SettingsError(
                 f"{where}.url has no checksum",
                 valid='checksum = "sha256:…", 64 hex digits',
-                remedy="Take it from where the file is published, or make it of a file that you trust: sha256sum FILE",
+                remedy="Get it from where the file is published, or make it from a file that you trust: sha256sum FILE",
             )
         return Download(url=url, checksum=checksum)
     path = folder / str(file)
@@ -366,7 +366,7 @@ def _one_of(where: str, key: str, file: str | None, url: str | None) -> None:
         raise SettingsError(
             f"{where} has {'neither' if file is None else 'both'} {key} {'nor' if file is None else 'and'} url",
             valid=f"One of {key} and url",
-            remedy="Say where the network is",
+            remedy="Name the network by exactly one of them",
         )
     if file == "":
         raise SettingsError(
@@ -393,7 +393,7 @@ def _file_checksum(path: Path, _mtime_ns: int, _size: int) -> str:
 def _there(folder: Path) -> str:
     """The folder and its contents, for an error."""
     if not folder.is_dir():
-        return f"{folder}, which is no folder,"
+        return f"{folder}, which is not a folder,"
     names = sorted(path.name for path in folder.iterdir())
     shown = ", ".join(names[:8]) + " …" * (len(names) > 8)
     return f"{folder} ({shown or 'empty'})"

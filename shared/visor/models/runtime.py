@@ -121,8 +121,8 @@ def open_interpreter(path: Path, *, threads: int, edge: int | None = None) -> In
 
 
 def _not_taken(runtime: str, path: Path, exc: Exception, valid: str) -> ModelError:
-    remedy = f"Delete {path.parent} and build the model again; if the file is your own, look into how it was made"
-    return ModelError(f"{runtime} does not take {path.name}: {exc}", valid=valid, remedy=remedy)
+    remedy = f"Delete {path.parent} and build the model again; if the file is your own, check how it was made"
+    return ModelError(f"{runtime} cannot load {path.name}: {exc}", valid=valid, remedy=remedy)
 
 
 def _onnxruntime(path: Path) -> Any:
@@ -131,7 +131,7 @@ def _onnxruntime(path: Path) -> Any:
     except ImportError as exc:
         raise ModelError(
             f"{path.name} runs on ONNX Runtime, which cannot be loaded: {exc}",
-            valid="A library that networks need which are no .tflite file",
+            valid="The library that runs networks that are not .tflite files",
             remedy="Run `pip install 'visor-search[onnx]'`",
         ) from exc
     return onnxruntime

@@ -28,7 +28,7 @@ def load_tokenizer(path: Path) -> Any:
     except ImportError as exc:
         raise ModelError(
             f"{path.name} is read with the library tokenizers, which cannot be loaded: {exc}",
-            valid="A library that models need which read words",
+            valid="The library that models that read words need",
             remedy="Run `pip install 'visor-search[words]'`",
         ) from exc
     try:
@@ -37,7 +37,7 @@ def load_tokenizer(path: Path) -> Any:
         raise ModelError(
             f"The tokenizer {path} cannot be read: {str(exc).strip().splitlines()[0]}",
             valid="A tokenizer.json of the library tokenizers",
-            remedy="Take the file from where the networks are published",
+            remedy="Get the file from where the networks are published",
         ) from exc
 
 

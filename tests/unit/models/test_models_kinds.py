@@ -137,7 +137,7 @@ def test_a_changed_file_is_another_model_and_a_pinned_one_is_refused(
     assert describe("free", settings).fingerprint() != before[0]
     assert describe("pinned", settings).fingerprint() == before[1]
     with pytest.raises(
-        VisorError, match=r"network.onnx has the checksum sha256:[0-9a-f]{64}. Valid: .*as visor.toml says"
+        VisorError, match=r"network.onnx has the checksum sha256:[0-9a-f]{64}. Valid: .*as in visor.toml"
     ):
         ensure_model(settings, say=str)
 
