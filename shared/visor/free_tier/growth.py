@@ -115,7 +115,7 @@ def device_use(plan: UsagePlan, *, share: float = 1.0) -> DeviceUse:
     return msgspec.structs.replace(
         found,
         downloads_a_month=int(left / sent),
-        allowance=f"{service}'s data out ({line.free:g} GiB a month, of which all else takes {line.used:.2f})",
+        allowance=f"{service}'s data out ({line.free:g} GiB a month, of which all else uses {line.used:.2f})",
     )
 
 

@@ -116,7 +116,7 @@ def checked_item(item: Item, attributes: Mapping[str, AttributeType] | None = No
     except (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError) as exc:
         raise DropItem(f"it cannot be written down: {exc}") from exc
     if len(text) > ITEM_BYTES_MAX:
-        raise DropItem(f"its texts have {len(text):,} bytes; at most {ITEM_BYTES_MAX:,} are taken")
+        raise DropItem(f"its texts have {len(text):,} bytes; at most {ITEM_BYTES_MAX:,} are allowed")
     if not ITEM_ID.match(item.id):
         raise DropItem(f"its id {item.id!r:.80} is not what item_id gives: 32 hexadecimal digits")
     for name in item.extra:

@@ -59,7 +59,7 @@ def decode_batch(body: bytes) -> Batch:
         return msgspec.json.decode(body, type=Batch)
     except msgspec.DecodeError as exc:
         raise CorruptObject(
-            f"A message of {len(body)} bytes is no batch: {exc}",
+            f"A message of {len(body)} bytes is not a batch: {exc}",
             valid="A batch as `visor crawl` publishes it",
             remedy="It stays among the dead letters: see `visor dlq list`",
         ) from exc

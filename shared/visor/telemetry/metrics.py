@@ -28,7 +28,7 @@ COUNTERS: Mapping[str, tuple[str, Sequence[str]]] = {
         "Searches by outcome: confident, doubtful, unsafe, or the code of the problem.",
         ("confident", "doubtful", "unsafe"),
     ),
-    "visor_embed_items_total": ("Items that this process processed, by what became of them.", ("embedded", "failed")),
+    "visor_embed_items_total": ("Items that this process embedded or failed to embed.", ("embedded", "failed")),
     "visor_merges_total": ("Merges that this process ran, by outcome.", ("done", "failed")),
 }
 """By name: help text, and the outcomes that are present from the start, as 0."""

@@ -105,7 +105,7 @@ def test_formats_of_one_network_give_one_vector(own: Settings) -> None:
         ("onnx", 'taps = ["features"]', 'taps = ["feature"]', "no tensor 'feature'.*Valid: features"),
         ("onnx", "size = 32", 'size = 32\ninput = "pixels"', "no tensor 'pixels'.*`input`.*Valid: pixel_values"),
         ("onnx", "size = 32", "size = 64", r"Input 'pixel_values' of .* takes \?×3×32×32.*A square of `size` = 64"),
-        ("onnx", '"network.onnx"', '"visor.toml"', "visor.toml of .* is no TensorFlow graph"),
+        ("onnx", '"network.onnx"', '"visor.toml"', "visor.toml of .* is not a TensorFlow graph"),
         ("saved", '"saved"', '"."', "holds 1|cannot be read|SavedModels"),
     ],
 )  # fmt: skip

@@ -104,7 +104,7 @@ def _read(network: Network, path: Path) -> tuple[Any, dict[str, str], str]:
     try:
         graph.ParseFromString(path.read_bytes())
     except DecodeError as exc:
-        raise _no_graph(network, path, "is no TensorFlow graph") from exc
+        raise _no_graph(network, path, "is not a TensorFlow graph") from exc
     if not graph.node:
         raise _no_graph(network, path, "holds no operations")
     variables = [node.name for node in graph.node if node.op in ("VariableV2", "VarHandleOp", "Variable")]
