@@ -93,7 +93,7 @@ class Item(Record, frozen=True, kw_only=True):
 
 
 def is_attribute_name(name: str) -> bool:
-    """Whether every store can keep what an item says under that name in `extra`."""
+    """Whether every store can keep a value of that name in an item's `extra`."""
     return bool(name.strip()) and not name.startswith("__") and len(name.encode(errors="replace")) <= NAME_BYTES_MAX
 
 

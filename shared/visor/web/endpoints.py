@@ -154,8 +154,8 @@ ALL_PATHS = ", ".join(sorted(f"{one.method} {one.path}" for one in ENDPOINTS))
 
 
 def check_parameters(endpoint: Endpoint, arguments: MultiDict[str, str]) -> None:
-    """Raise `BadRequest` where a query string has what an endpoint that reads one does not take: to pass over a filter
-    would be to answer another question."""
+    """Raise `BadRequest` if a query string has a parameter that the endpoint does not accept: ignoring a filter would
+    answer another question."""
     known = sorted(str(parameter["name"]) for parameter in endpoint.parameters if parameter["in"] == "query")
     if known and (unknown := sorted(set(arguments) - set(known))):
         found = f"Query parameter {unknown[0]!r:.80} is not one of {endpoint.method} {endpoint.path}"
