@@ -13,7 +13,7 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Find the items nearest to a picture, and how sure that is */
+        /** Find the items nearest to a picture, each with its confidence */
         post: operations["search"];
         delete?: never;
         options?: never;

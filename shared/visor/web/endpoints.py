@@ -106,7 +106,7 @@ _LIMIT = _query("limit", {"type": "integer", "minimum": 1, "maximum": ITEMS_MAX,
 _KEY = "; needs the owner's key in the header X-Visor-Key"
 
 ENDPOINTS = (
-    Endpoint("POST", "/v1/search", "search", "search", "Find the items nearest to a picture, and how sure that is",
+    Endpoint("POST", "/v1/search", "search", "search", "Find the items nearest to a picture, each with its confidence",
              request=SearchRequest, also=FORM, answer=SearchAnswer, fails=(404, 422)),
     Endpoint("POST", "/v1/searches", "searches", "search", "Up to 16 searches at once",
              request=SearchesRequest, answer=SearchesAnswer),
