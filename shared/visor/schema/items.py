@@ -404,7 +404,7 @@ class CrawlRun(Record, frozen=True, kw_only=True):
     lacking: dict[str, int] = {}
     """Details left out of rows that did not fail, such as a price that cannot be read, by reason."""
     passed_over: dict[str, int] = {}
-    """Rows that the source left out on purpose, by reason."""
+    """Entries that the source left out on purpose, by reason."""
 
     def summary(self) -> str:
         """One line on what the run did."""
