@@ -13,7 +13,7 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** The nearest items to a picture, and how sure that is */
+        /** Find the items nearest to a picture, each with its confidence */
         post: operations["search"];
         delete?: never;
         options?: never;
@@ -62,7 +62,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Words of the catalogue that go on what was typed */
+        /** Complete the last word from the catalogue's words */
         get: operations["suggest"];
         put?: never;
         post?: never;
@@ -81,7 +81,7 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Where in two pictures their likeness sits */
+        /** Show where two pictures are alike */
         post: operations["explain"];
         delete?: never;
         options?: never;
@@ -98,7 +98,7 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Say that an item is no match: the owner's word hides it for this query, anybody else's waits for the owner. Or that a query which was held back is harmless */
+        /** Report a wrong match: the owner's report hides it for this query, others wait for the owner. Or report that a held-back query is harmless */
         post: operations["feedback"];
         delete?: never;
         options?: never;
@@ -113,7 +113,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Count the values that items can be filtered by, of all or of those that words alone find */
+        /** Count the values that items can be filtered by, over all items or those that a text finds */
         get: operations["facets"];
         put?: never;
         post?: never;
@@ -183,7 +183,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** What a device needs to look at pictures itself */
+        /** What a device needs to run the model itself */
         get: operations["model"];
         put?: never;
         post?: never;
@@ -267,8 +267,8 @@ export interface components {
     schemas: {
         /**
          * SearchRequest
-         * @description The JSON body of `POST /v1/search`. At most one of `image`, `url`, `vector`, `item`, `handle`, `seen` says which
-         *         picture to search for; `text`, `examples` and `filters` go with it or stand alone. Something must be given.
+         * @description The JSON body of `POST /v1/search`. At most one of `image`, `url`, `vector`, `item`, `handle`, `seen` names the
+         *         picture to search for; `text`, `examples` and `filters` can be added or used alone. Something must be given.
          *
          *         The same endpoint takes `multipart/form-data` with a file part `image` and an optional part `request` that holds
          *         this document without an image.
@@ -361,7 +361,7 @@ export interface components {
         }));
         /**
          * Seen
-         * @description A picture that the sender's own device looked at, with the model that `GET /v1/model` describes. The picture
+         * @description What the sender's own device computed from a picture, with the model that `GET /v1/model` describes. The picture
          *         itself is not sent; a box or excluded parts were applied before.
          */
         Seen: {
@@ -388,7 +388,7 @@ export interface components {
         };
         /**
          * Filters
-         * @description What a match must be. Within one list any value will do; the lists must all hold.
+         * @description Conditions on a match. Within one list any value suffices; all lists must hold.
          */
         Filters: {
             /** @default [] */
@@ -414,7 +414,7 @@ export interface components {
         };
         /**
          * PriceRange
-         * @description Bounds in the item's own currency, both ends included. Name a `currency` beside it to compare like with like.
+         * @description Bounds in the item's own currency, both inclusive. Add a `currency` filter to compare prices of one currency.
          */
         PriceRange: {
             /** @default null */
@@ -424,7 +424,7 @@ export interface components {
         };
         /**
          * Condition
-         * @description What one attribute of a match must be; all that is given must hold.
+         * @description Conditions on one attribute of a match; all that are given must hold.
          *
          *         Numbers compare as numbers and dates by the day; `flag` attributes are `true` or `false`.
          */
@@ -442,7 +442,7 @@ export interface components {
         };
         /**
          * Example
-         * @description One picture among several. Exactly one of `image`, `url`, `vector`, `item`, `handle`, `seen` says which.
+         * @description One picture among several, given as exactly one of `image`, `url`, `vector`, `item`, `handle`, `seen`.
          */
         Example: {
             /** @default null */
@@ -581,7 +581,7 @@ export interface components {
         };
         /**
          * Place
-         * @description One address at which the same picture stands.
+         * @description One page that shows the same picture.
          */
         Place: {
             item: string;
@@ -606,7 +606,7 @@ export interface components {
         };
         /**
          * Highlight
-         * @description Where the words that were asked for stand in an item.
+         * @description Where an item's text has the words searched for.
          */
         Highlight: {
             field: string;
@@ -633,7 +633,7 @@ export interface components {
         };
         /**
          * QueryAnswer
-         * @description What was searched for, to link to it.
+         * @description The picture that was searched for, so that a link can name it.
          */
         QueryAnswer: {
             /** @default null */
@@ -661,7 +661,7 @@ export interface components {
         };
         /**
          * FacetsAnswer
-         * @description Counts over the items that pass the filters (`GET /v1/facets` without filters: over all).
+         * @description Counts over the items that pass the filters; `GET /v1/facets` without filters counts all items.
          */
         FacetsAnswer: {
             images: number;
@@ -695,7 +695,7 @@ export interface components {
         };
         /**
          * RangeCount
-         * @description How many items lie in a range: `min` included, `max` not, but for the last range. Numbers, or ISO 8601 dates.
+         * @description How many items are in a range: `min` included, `max` only in the last range. Numbers, or ISO 8601 dates.
          */
         RangeCount: {
             min: number | string;
@@ -704,7 +704,7 @@ export interface components {
         };
         /**
          * AttributeFacet
-         * @description How the items that pass spread over one declared attribute.
+         * @description Values of one declared attribute among the items that pass.
          */
         AttributeFacet: {
             /** @enum {unknown} */
@@ -720,7 +720,7 @@ export interface components {
         };
         /**
          * Region
-         * @description A part of the query's picture that one may want to search for.
+         * @description A part of the query's picture that is worth a search.
          */
         Region: {
             /** @description x, y, width, height as fractions */
@@ -735,7 +735,7 @@ export interface components {
         };
         /**
          * SuggestAnswer
-         * @description Words of the catalogue that go on what was typed (`GET /v1/suggest`), the most frequent first.
+         * @description Words of the catalogue that complete the last word typed (`GET /v1/suggest`), the most frequent first.
          */
         SuggestAnswer: {
             words: string[];
@@ -761,7 +761,7 @@ export interface components {
         };
         /**
          * DeviceModel
-         * @description The answer of `GET /v1/model`: what makes the index's vectors, and whether a device may look with it.
+         * @description The answer of `GET /v1/model`: the model that makes the index's vectors, and whether a device may run it.
          */
         DeviceModel: {
             fingerprint: string;
@@ -790,7 +790,7 @@ export interface components {
         };
         /**
          * DeviceDescription
-         * @description How the parts make a vector of `dimension` numbers, in this order.
+         * @description The parts that make a vector of `dimension` numbers, in this order.
          */
         DeviceDescription: {
             name: string;
@@ -799,7 +799,7 @@ export interface components {
         };
         /**
          * DevicePart
-         * @description One network's share in the vector; a share of 0 is asked for its head only.
+         * @description One network's share in the vector; a network with share 0 is run only for its head.
          */
         DevicePart: {
             network: components["schemas"]["DeviceNetwork"];
@@ -807,7 +807,7 @@ export interface components {
         };
         /**
          * DeviceNetwork
-         * @description One network: what goes in, and what its outputs are.
+         * @description One network: its input and its outputs.
          */
         DeviceNetwork: {
             name: string;
@@ -850,7 +850,7 @@ export interface components {
         };
         /**
          * Tap
-         * @description One layer whose feature map, averaged over its places, is taken into the vector.
+         * @description One layer whose feature map, averaged over its positions, becomes part of the vector.
          */
         Tap: {
             layer: string;
@@ -915,7 +915,7 @@ export interface components {
         };
         /**
          * DeviceOffer
-         * @description Whether a visitor's own device may look at pictures, and what that takes.
+         * @description Whether a visitor's own device may run the model, and what that needs.
          */
         DeviceOffer: {
             allowed: boolean;
@@ -936,7 +936,7 @@ export interface components {
         };
         /**
          * MeterAnswer
-         * @description What was used of one free allowance, in its own unit (bytes, seconds, operations).
+         * @description Use of one free allowance, in its own unit (bytes, seconds, operations).
          */
         MeterAnswer: {
             resource: string;
@@ -1008,7 +1008,7 @@ export interface components {
         };
         /**
          * Picture
-         * @description A picture to compare. Exactly one of `image`, `url`, `item` says which.
+         * @description A picture to compare, given as exactly one of `image`, `url`, `item`.
          */
         Picture: {
             /** @default null */
@@ -1048,8 +1048,8 @@ export interface components {
         };
         /**
          * ExplainRequest
-         * @description The JSON body of `POST /v1/explain`: a search, and one of its matches. Of the search, what says which picture was
-         *         searched for counts: `image`, `url`, `item` or `seen`, `box` and `exclude`.
+         * @description The JSON body of `POST /v1/explain`: a search, and one of its matches. Only the fields of the search that name
+         *         its picture count: `image`, `url`, `item` or `seen`, `box` and `exclude`.
          */
         ExplainRequest: {
             /** @default null */
@@ -1122,8 +1122,8 @@ export interface components {
         };
         /**
          * ExplainAnswer
-         * @description Where in two pictures their likeness sits (`POST /v1/explain`). `query` and `item` are the same as grey PNG in
-         *         base64, bright where it is hot. Of a picture that was `seen` elsewhere there are `shares` in place of `query`.
+         * @description Where two pictures are alike (`POST /v1/explain`). `query` and `item` are the heat maps as grey PNG in base64,
+         *         bright where they are hot. For a picture that was `seen` elsewhere there are `shares` in place of `query`.
          */
         ExplainAnswer: {
             /** @default null */
@@ -1137,7 +1137,7 @@ export interface components {
         };
         /**
          * HeatMap
-         * @description How much of the likeness sits where: cells over the picture, row by row from its top left; the hottest has 1.
+         * @description How much each cell of a picture adds to the likeness, row by row from its top left; the hottest has 1.
          */
         HeatMap: {
             width: number;
@@ -1146,8 +1146,8 @@ export interface components {
         };
         /**
          * FeedbackRequest
-         * @description The JSON body of `POST /v1/feedback`. Exactly one of `query_item` and `query_vector` says what was
-         *         searched for, as `query` of the answer has them.
+         * @description The JSON body of `POST /v1/feedback`. Exactly one of `query_item` and `query_vector` names the picture searched
+         *         for, with `item` or `vector` of the answer's `query`.
          */
         FeedbackRequest: {
             /** @default null */
@@ -1168,7 +1168,7 @@ export interface components {
         });
         /**
          * FeedbackAnswer
-         * @description That it is kept. The owner's word counts for all from now on; a visitor's waits until the owner takes it in.
+         * @description The report is kept. The owner's applies to everybody from now on; a visitor's waits until the owner accepts.
          */
         FeedbackAnswer: {
             /** @default true */
@@ -1176,7 +1176,7 @@ export interface components {
         };
         /**
          * PushItem
-         * @description One item that its owner sends (`POST /v1/items`): the JSON body, or a line of `application/x-ndjson`.
+         * @description One item that an owner sends (`POST /v1/items`): the JSON body, or a line of `application/x-ndjson`.
          */
         PushItem: {
             key: string;
@@ -1217,7 +1217,7 @@ export interface components {
         };
         /**
          * PushAnswer
-         * @description What became of each pushed item, in their order.
+         * @description What became of each pushed item, in the order sent.
          */
         PushAnswer: {
             /** @default 0 */

@@ -6,18 +6,18 @@
     ├── SourceError                   a source cannot read its catalogue
     │   └── SourceUnavailable         … for now (retriable)
     ├── ImageError                    one picture cannot become a vector
-    │   ├── FetchRefused              its address is not one that Visor fetches (scheme, private network, too many hops)
+    │   ├── FetchRefused              Visor does not fetch its URL (scheme, private network, too many redirects)
     │   ├── FetchFailed               its origin said no for good (404, 403, not a picture, too large)
     │   ├── FetchUnavailable          its origin did not answer, for now (retriable)
-    │   │   ├── HostPaused            … because its host wants to be left alone for a while: it was not asked
-    │   │   └── HostDead              … because its host did not, again and again
-    │   ├── UndecodableImage          its bytes are no picture that Visor decodes
-    │   │   └── UndecodableNow        … which says little about the next try: an HTML page, nothing, too little memory
-    │   ├── UnsafeImage               the safety head says that it must not be indexed or searched
-    │   ├── EmbedCrashed              it ended its batch in a way that nobody foresaw
-    │   └── NothingToCompare          it shows nothing, or half of it is missing: indexed, but taken for no copy
+    │   │   ├── HostPaused            … not requested, because its host wants to be left alone for a while
+    │   │   └── HostDead              … because its host could not be connected to, again and again
+    │   ├── UndecodableImage          its bytes are not a picture that Visor decodes
+    │   │   └── UndecodableNow        … but another try may succeed: an HTML page, an empty file, too little memory
+    │   ├── UnsafeImage               the safety head refuses it for the index or as a query
+    │   ├── EmbedCrashed              it ended its batch in an unforeseen way
+    │   └── NothingToCompare          it shows nothing, or half of it is missing: indexed, but not taken for a copy
     ├── ModelError                    a model cannot be built or run
-    │   ├── WeightsUnavailable        its weights cannot be had from here
+    │   ├── WeightsUnavailable        its weights are not available from here
     │   └── ModelNotBuilt             its model directory is missing or incomplete
     ├── StoreError                    a store could not do what was asked
     │   ├── NotFound                  nothing of that name
@@ -27,16 +27,16 @@
     ├── FormatError                   a stored object cannot be read
     │   ├── CorruptObject             its checksum or structure is wrong
     │   └── NewerFormat               a later Visor wrote it
-    └── RequestError                  a caller asked for something that cannot be
+    └── RequestError                  a request cannot be answered
         ├── BadRequest
         ├── UnknownItem
-        ├── UnknownHandle             what was seen in that picture is forgotten: send it again
-        ├── OtherModel                a device looked at that picture with another model than the index's
+        ├── UnknownHandle             the picture of that handle has been forgotten: send it again
+        ├── OtherModel                a device ran another model than the index's on that picture
         ├── UnsupportedMediaType
         ├── RequestTooLarge
         ├── RequestTooSlow
         ├── KeyRequired
-        ├── Forbidden                 the page that asks, or the name that it asks by, is not one of ours
+        ├── Forbidden                 the calling page, or the host name that it uses, is not one of ours
         └── QuotaReached
 
 Errors of other libraries are translated where they enter, with `raise … from exc`.
@@ -52,14 +52,14 @@ class VisorError(Exception):
 
     Args:
         found: What was found, as one sentence without its full stop.
-        valid: What would have been valid, as it may stand behind 'Valid:' or 'What works:'; nothing of what was found.
+        valid: What would have been valid, worded to follow 'Valid:' or 'What works:'; nothing of what was found.
         remedy: What to do about it.
     """
 
     code: ClassVar[str] = "visor_error"
     """The stable name of this kind of error: in failure records, problem documents and logs."""
     retriable: ClassVar[bool] = False
-    """True if the same call may succeed later with nothing changed on our side."""
+    """True if the same call may succeed later without a change on our side."""
 
     def __init__(self, found: str, *, valid: str = "", remedy: str = "") -> None:
         self.found = found
@@ -83,11 +83,11 @@ class SourceUnavailable(SourceError):
 
 
 class ImageError(VisorError):
-    """`answer` is what the origin answered with a status that is an error, where that is JSON."""
+    """`answer` is the body of the origin's error response, if it is JSON."""
 
     code = "image_error"
     certain: ClassVar[bool] = False
-    """True if another try of the same picture ends the same, unless a setting that the message names has changed."""
+    """True if another try with the same picture fails in the same way, unless a setting in the message has changed."""
     answer: bytes = b""
 
 
@@ -96,11 +96,11 @@ class FetchRefused(ImageError):
 
 
 class FetchFailed(ImageError):
-    """`status` is the HTTP status that the origin answered with, if it was that."""
+    """`status` is the HTTP status of the origin's answer, if a status is the reason."""
 
     code = "fetch_failed"
     elsewhere = ""
-    """The URL on another host that answered so, where the origin redirects to it: no word of the origin's own."""
+    """The URL on another host that failed, if the origin redirects to it: the origin itself did not refuse."""
 
     def __init__(self, found: str, *, valid: str = "", remedy: str = "", status: int | None = None) -> None:
         super().__init__(found, valid=valid, remedy=remedy)
@@ -108,7 +108,7 @@ class FetchFailed(ImageError):
 
 
 class FetchUnavailable(ImageError):
-    """`retry_after_s` is the origin's own wish, in seconds, if it named one."""
+    """`retry_after_s` is the wait that the origin asked for, in seconds, if it named one."""
 
     code = "fetch_unavailable"
     retriable = True
@@ -119,7 +119,7 @@ class FetchUnavailable(ImageError):
 
 
 class HostPaused(FetchUnavailable):
-    """It was not asked: its host wants to be left alone for a while."""
+    """It was not requested: its host wants to be left alone for a while."""
 
 
 class HostDead(FetchUnavailable):
@@ -146,7 +146,7 @@ class NothingToCompare(ImageError):
 
 
 class EmbedCrashed(ImageError):
-    """Whatever else happened while an item of a batch was embedded; the others are not held up."""
+    """Any other error while an item of a batch was embedded; the other items are not held up."""
 
     code = "embed_crashed"
 
@@ -245,7 +245,7 @@ class Forbidden(RequestError):
 
 
 class QuotaReached(RequestError):
-    """`retry_after_s` is when there is room again, in seconds, if that is known."""
+    """`retry_after_s` is the time until there is room again, in seconds, if known."""
 
     code = "quota_reached"
     status = 429
@@ -256,7 +256,7 @@ class QuotaReached(RequestError):
 
 
 class DropItem(Exception):
-    """A row does not become an item, for the reason given. Not a failure of the source."""
+    """A row does not become an item, for the given reason. Not a failure of the source."""
 
     def __init__(self, reason: str) -> None:
         self.reason = reason

@@ -1,4 +1,4 @@
-"""All settings: read from `VISOR_*` once, in the entry point, and passed in from there."""
+"""All settings: read from `VISOR_*` once, in the entry point, and passed on from there."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ POSITIVE = (
     "budget_dollar", "batch_size", "k_max", "threads", "fetch_parallel", "fetch_parallel_per_host",
     "searches_per_minute", "searches_burst", "reads_per_minute", "reads_burst",
 )  # fmt: skip
-"""Settings of which 0 would stop everything; elsewhere it means none, or no limit."""
+"""Settings for which 0 would stop everything; for others it means none, or no limit."""
 SHARES = ("quota_share", "owner_reserve", "audit_rate")
-"""Settings that are at most 1: more than all of what is free is not free."""
+"""Settings that are at most 1: more than the whole allowance is not free."""
 Language = Literal[
     "arabic", "danish", "dutch", "english", "finnish", "french", "german", "greek", "hungarian", "italian", "norwegian",
     "portuguese", "romanian", "russian", "spanish", "swedish", "tamil", "turkish",
 ]  # fmt: skip
-"""Languages that words can be stemmed in."""
+"""Languages with a stemmer."""
 LANGUAGES: tuple[Language, ...] = ("english", "german", "french", "spanish")
 
 INDEX_NAME = re.compile(r"[^/\\\0.][^/\\\0]*")
-INDEX_NAMES = "a name without slashes that begins with no dot"
+INDEX_NAMES = "a name without slashes that does not begin with a dot"
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """One field a setting; its environment variable is `VISOR_` and the field's name in capitals."""
+    """Each field is a setting; its environment variable is `VISOR_` and the field's name in capitals."""
 
     # Where things are kept
     backend: Literal["local", "gcp"] = "local"
     home: Path = Path("~/.visor")
-    """Embedded setting: models, and a folder for each index."""
+    """On this machine: models, and a folder for each index."""
     models: str = ""
     """Where built models are; empty: the folder `models` in `home`."""
     index: str = "default"
@@ -55,18 +55,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     dead_letter_subscription: str = "visor-dead-letters"
     database: str = "(default)"
     store_deadline_s: float = 30.0
-    """How long a store on Google Cloud tries again before it is unavailable; several fit in a function's time."""
+    """How long calls to a store on Google Cloud are tried again; a function's time is several times as long."""
 
     site: str = ""
-    """Google Cloud: bucket of the page, into which merges publish the index (docs/formats.md); empty: none."""
+    """Google Cloud: bucket of the page, to which merges publish the index (docs/formats.md); empty: none."""
 
     # Vector engine (docs/decisions/engine.md)
     engine: Literal["segments", "milvus", "pgvector"] = "segments"
-    """What holds vectors and finds the nearest: Visor's own segments, or a server beside it."""
+    """What holds vectors and finds the nearest: Visor's own segments, or a separate server."""
     engine_url: str = ""
-    """milvus: a file that ends in .db (Milvus Lite) or an address; pgvector: postgresql://user@host/database."""
+    """milvus: a file that ends in .db (Milvus Lite) or a URL; pgvector: postgresql://user@host/database."""
     engine_token: str = ""
-    """Of Milvus or Zilliz Cloud; the password of PostgreSQL. A secret: keep it out of files that others read."""
+    """Token of Milvus or Zilliz Cloud, or password of PostgreSQL. A secret: keep it out of files that others read."""
 
     # Models
     model: str = "auto"
@@ -74,7 +74,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     # Words
     languages: tuple[Language, ...] = LANGUAGES
-    """Of the catalogue: an item is found by other forms of its words in these."""
+    """Languages of the catalogue: in these, an item is also found by other forms of its words."""
 
     # Safety of pictures: probability of hentai + porn (+ half of sexy) from which a picture is unsafe
     unsafe_query: float = 0.9
@@ -84,50 +84,50 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     allow_hosts: tuple[str, ...] = ()
     """`host:port` pairs that may be fetched although they are not public (the demo's own shop)."""
     allow_folders: tuple[str, ...] = ()
-    """Folders whose pictures may be read (`file:` addresses, which only the source `folder` makes)."""
+    """Folders whose pictures may be read (`file:` URLs, which only the source `folder` makes)."""
     allow_buckets: tuple[str, ...] = ()
-    """Buckets whose pictures may be read, such as `gs://pictures/prefix` (private ones, which have no web address)."""
+    """Buckets whose pictures may be read, such as `gs://pictures/prefix` (private ones, which have no web URL)."""
     user_agent: str = "Visor/0.1 (reverse image search; +https://github.com/visor-search/visor)"
     fetch_bytes_max: int = 20_000_000
     fetch_timeout_s: float = 15.0
     fetch_parallel: int = 16
     fetch_parallel_per_host: int = 4
     fetch_instances: int = 1
-    """Instances of this function that fetch at once: each takes its part of `fetch_parallel_per_host`, 1 at least."""
+    """Instances of this function that fetch at once: each gets its part of `fetch_parallel_per_host`, at least 1."""
     pixels_max: int = 60_000_000
 
     # Pipeline
     batch_size: int = 64
     crawl_budget_s: float = 1500.0
     compact_budget_s: float = 1200.0
-    """After which the compact function begins no further step of a merge."""
+    """Time after which the compact function begins no further step of a merge."""
     host_requests_a_day: int = 50_000
     """Requests to one host a day (UTC) by crawls, embeds and checks of links together; 0: no limit."""
     links_a_day: int = 300
-    """Items a day whose picture and page are asked whether they are still there; 0: none."""
+    """Items a day whose picture and page are checked for whether they are still there; 0: none."""
     embed_attempts_max: int = 5
     freshness_s: float = 30.0
 
     # Search endpoint
     audit_rate: float = 0.05
-    """Share of `fast` queries that are also run `exact`, after their answer, to tell the live recall; 0: none."""
+    """Share of `fast` queries that are also run `exact`, after their answer, to measure the live recall; 0: none."""
     request_bytes_max: int = 20_000_000
     request_timeout_s: float = 20.0
-    """How long the body of a request may take to arrive; 20 s of a mobile line are more than a page's picture needs."""
+    """How long the body of a request may take to arrive; 20 s on a mobile line are more than a page's picture needs."""
     k_max: int = 200
     device: bool = True
-    """Let visitors' own devices look at their pictures: give out the model, and answer what they saw (`seen`)."""
+    """Let visitors' own devices run the model: serve its files, and answer what the devices computed (`seen`)."""
     models_from: Literal["function", "bucket", "elsewhere"] = "function"
-    """Where the page has the model's files from. On Google Cloud devices look by default unless that is the function,
-    whose data out is the tightest allowance."""
+    """Where the page gets the model's files. On Google Cloud devices run the model by default, except with the
+    function, whose data out is the tightest allowance."""
     cors_origins: tuple[str, ...] = ()
     """Origins whose pages may call the endpoint, besides its own page; `*`: all."""
     metrics_port: int = 0
-    """Port on which `visor serve` tells its metrics to whoever reaches it, without a key; 0: none."""
+    """Port on which `visor serve` shows its metrics to everybody, without a key; 0: none."""
     metrics_host: str = "127.0.0.1"
-    """Address of this machine that it listens on there."""
+    """Address of this machine on which it listens for that."""
     page_config: str = ""
-    """The page's config.json; where it is set, the search function serves the page, too."""
+    """The page's config.json; if it is set, the search function serves the page, too."""
     hosts: tuple[str, ...] = ()
     """Names by which `visor serve` may be called, besides localhost and IP addresses."""
     owner_key: str = ""
@@ -135,23 +135,23 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     key_required: bool = False
     """Answer only requests that carry the owner's key."""
     searches_per_minute: float = 30.0
-    """Searches that one client may make a minute, lastingly."""
+    """Searches that one client may make per minute over a long time."""
     searches_burst: int = 20
     """Searches that one client may make at once after a pause."""
     reads_per_minute: float = 120.0
-    """Items, facets and other things that are no search, which one client may ask for a minute, lastingly."""
+    """Requests for items, facets and the like (not searches) that one client may make per minute over a long time."""
     reads_burst: int = 60
-    """Of these, as many at once after a pause."""
+    """The same, at once after a pause."""
 
     # Staying free of charge
     quota_share: float = 0.9
     """Share of each free allowance that Visor may use before it postpones crawls and answers 429."""
     owner_reserve: float = 0.1
-    """Share of what Visor may use that is kept for the owner."""
+    """Share of Visor's quota that is kept for the owner."""
     budget: float = 0.0
-    """What Visor may spend a month past the free tier, in the billing account's currency; 0: nothing."""
+    """What Visor may spend per month beyond the free tier, in the billing account's currency; 0: nothing."""
     budget_dollar: float = 1.0
-    """What a US dollar, in which the prices are, costs in that currency."""
+    """Price of a US dollar in that currency, because prices are in US dollars."""
     function_cpu: float = 1.0
     """vCPUs of the function that runs this, for its meter."""
     function_memory_gib: float = 1.0
@@ -161,7 +161,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """The settings of this process.
 
         Raises:
-            SettingsError: A variable is not of its type, or a `VISOR_` variable names no setting.
+            SettingsError: A variable has the wrong type, or a `VISOR_` variable names no setting.
         """
         values: dict[str, object] = {}
         fields = {f.name: f.type for f in msgspec.structs.fields(cls)}
@@ -199,7 +199,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         for name in ("home", "models"):
             try:
                 Path(getattr(settings, name)).expanduser()
-            except RuntimeError as exc:  # `~` with the name of nobody
+            except RuntimeError as exc:  # `~name` of an unknown user
                 raise _refused(name, "a folder; ~ alone is this user's own", values) from exc
         return msgspec.structs.replace(settings, home=settings.home.expanduser())
 

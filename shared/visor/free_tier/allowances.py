@@ -1,4 +1,4 @@
-"""The data files of the cost model: what is free, what one unit of each operation uses, and how large images are."""
+"""The data files of the cost model: free allowances, use of each operation, and sizes of container images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from visor.schema.items import Record
 
 
 class Allowance(Record, frozen=True, kw_only=True):
-    """What is free of one metric of one service."""
+    """The free amount of one metric of one service."""
 
     service: str
     metric: str
@@ -20,14 +20,14 @@ class Allowance(Record, frozen=True, kw_only=True):
     per: Literal["day", "month", "always"]
     free: float
     price: float
-    """US dollars for one unit more (a month, where `per` is `always`), in the regions that have free storage."""
+    """US dollars for one more unit (for a month, if `per` is `always`), in the regions with free storage."""
     price_read: str
-    """How the price was looked up, as `read`."""
+    """How the price was looked up, like `read`."""
     title: str
-    """Of the page of Google's that says so."""
+    """Title of Google's page with the figure."""
     url: str
     read: str
-    """How the figure was looked up; `Allowances.reading` says what that means."""
+    """How the figure was looked up; `Allowances.reading` explains the values."""
     note: str = ""
 
 
@@ -44,7 +44,7 @@ class Allowances(Record, frozen=True, kw_only=True):
 
 
 class Figure(Record, frozen=True, kw_only=True):
-    """One number and where it comes from: the step of the design it follows from, or the command that measured it."""
+    """One number and its source: the step of the design that it follows from, or the command that measured it."""
 
     value: float
     basis: Literal["derived", "measured"]
@@ -52,7 +52,7 @@ class Figure(Record, frozen=True, kw_only=True):
 
 
 class Operation(Record, frozen=True, kw_only=True):
-    """What `unit` (always a thousand of something) uses, by resource. Resources that are not named are not used."""
+    """What `unit` (always a thousand of something) uses, by resource. Resources that are missing are not used."""
 
     unit: str
     counts: dict[str, Figure]
@@ -66,7 +66,7 @@ class Counted(Record, frozen=True, kw_only=True):
     sizes: dict[str, Figure]
 
     def each(self, operation: str, resource: str) -> float:
-        """What one operation uses of a resource; 0 if the file does not name the resource."""
+        """One operation's use of a resource; 0 if the file does not name the resource."""
         figure = self.operations[operation].counts.get(resource)
         return figure.value / 1000 if figure else 0.0
 
@@ -75,43 +75,43 @@ class Counted(Record, frozen=True, kw_only=True):
 
 
 class ImageSize(Record, frozen=True, kw_only=True):
-    """What one function, or one kind of source, adds to Artifact Registry."""
+    """The size that one function, or one kind of source, adds to Artifact Registry."""
 
     bytes: int
-    """Compressed."""
+    """Compressed size."""
     packages: dict[str, str]
-    """What was installed: name to version. A test compares it with what would be installed today."""
+    """Installed packages: name to version. A test compares them with those that would be installed today."""
 
 
 class ImageSizes(Record, frozen=True, kw_only=True):
     """images.json, made by `scripts/bundle.py OUT --measure --record`."""
 
     model: str | None
-    """Which the embed and search images hold."""
+    """The model in the images of embed and search."""
     model_bytes: int = 0
-    """Of its files."""
+    """Size of its files."""
     functions: dict[str, ImageSize]
     sources: dict[str, ImageSize]
-    """What a kind of source adds to crawl, where visor.toml names one."""
+    """What a kind of source adds to crawl if visor.toml has one."""
     metrics: ImageSize | None = None
-    """What SciPy adds to search, where named metrics are wanted; None if search was not measured."""
+    """What SciPy adds to search if named metrics are enabled; None if search was not measured."""
     runtimes: dict[str, ImageSize] = msgspec.field(default_factory=dict)
-    """What a model's libraries add: `onnx` to embed and search each, `words` to search."""
+    """What a model's libraries add: `onnx` to embed and to search, `words` to search."""
 
 
 @functools.cache
 def image_sizes() -> ImageSizes:
-    """The sizes as they are committed."""
+    """The sizes in the committed file."""
     return msgspec.json.decode((files("visor.free_tier") / "images.json").read_bytes(), type=ImageSizes)
 
 
 @functools.cache
 def allowances() -> Allowances:
-    """The free tier as it was looked up."""
+    """The free tier as in the committed file."""
     return msgspec.json.decode((files("visor.free_tier") / "allowances.json").read_bytes(), type=Allowances)
 
 
 @functools.cache
 def counted() -> Counted:
-    """The counts as they are committed."""
+    """The counts in the committed file."""
     return msgspec.json.decode((files("visor.free_tier") / "counted.json").read_bytes(), type=Counted)

@@ -1,4 +1,4 @@
-"""The cost model: what a plan uses of each free allowance, with the arithmetic, and what it costs past them.
+"""The cost model: a plan's use of each free allowance, with the arithmetic, and its cost beyond them.
 
 Daily allowances are compared with the worst day: the one on which all of a crawl period's changes come at once.
 """
@@ -22,17 +22,17 @@ IDLE_S = 900.0
 RESTARTS_A_DAY = 4.0
 """Starts of an instance for other reasons than idleness: Cloud Run moves instances."""
 READINGS_A_VISIT = 3.0
-"""What the page asks when it is opened: statistics, facets, examples."""
+"""Requests of the page when it is opened: statistics, facets, examples."""
 PART_ROWS, PAGE_ROWS, PAGES_MAX = 16_384, 256, 512
-"""Of a published index: rows of a part and of a page of items, and its most pages."""
+"""Sizes of a published index: rows in a part and in a page of items, and the most pages."""
 PUBLISHED_FILE_S = 1_300.0
-"""Time that one file which a publication wrote has to last: 2,000 a month, of 5,000 that are free."""
+"""Least average time between two files that publications write: 2,000 a month, of 5,000 that are free."""
 ENOUGH = 0.75
-"""The share up to which a plan has a quarter to spare."""
+"""Share of an allowance up to which a plan has a quarter to spare."""
 
 
 class UsagePlan(Record, frozen=True, kw_only=True):
-    """What an owner plans to do. The defaults are what terraform/ deploys; a test compares them."""
+    """An owner's plan. The defaults are those of terraform/; a test compares them."""
 
     images: int = 100_000
     recrawl_days: float = 7.0
@@ -40,39 +40,39 @@ class UsagePlan(Record, frozen=True, kw_only=True):
     """Share of the images that are new or changed at a re-crawl."""
     searches_a_day: float = 1000.0
     active_hours: float = 12.0
-    """Hours of a day over which the searches come."""
+    """Hours of a day in which the searches come."""
     freshness_s: float = 30.0
-    """Seconds between two polls of a search instance for what is new."""
+    """Seconds between two polls of a search instance for new items."""
     explained: float = 0.1
     """Share of the searches with a request to explain a match."""
     visits_a_day: float = 200.0
-    """People who open the page without it in their browser's cache."""
+    """Visits of people who do not have the page in their browser's cache."""
     returns_a_day: float = 100.0
     """Visits of people who have it there."""
     device: float = 0.1
-    """Share of the searches whose picture the visitor's own device looks at, and of the first visits that fetch the
-    model for it."""
+    """Share of the searches whose picture the visitor's own device embeds, and of the first visits that fetch the model
+    for it."""
     models_from: str = "bucket"
-    """Where a device has the model's files from, at its first visit: `function`, `bucket` (the site's) or `elsewhere`,
+    """Where a device fetches the model's files at its first visit: `function`, `bucket` (the site's) or `elsewhere`,
     which costs nothing here."""
     publish: bool = False
-    """Whether merges publish the index to the site's bucket, where the page then searches it by itself."""
+    """Whether merges publish the index to the site's bucket; the page then searches it by itself."""
     page_from_function: bool = False
     """Whether the search function serves the page (public = "function")."""
     sources: int = 1
     links_a_day: int = 300
-    """Items whose image and page are checked, whether they are still there."""
+    """Items whose image and page are checked for whether they are still there."""
     batch_size: int = 64
     crawl_runs_a_day: float = 1.0
     compact_runs_a_day: float = 4.0
     deployments_a_month: float = 4.0
     vector_numbers: int = 3328
     model_bytes: int = 0
-    """Of the model's files; 0: as many as the default model's."""
+    """Size of the model's files; 0: that of the default model."""
     onnx: bool = False
     """Whether the model runs on ONNX Runtime, which is then in the images of embed and search."""
     words: bool = False
-    """Whether the model reads words, for which search has a tokenizer."""
+    """Whether the model reads words, for which search needs a tokenizer."""
     crawl_cpu: float = 0.5
     crawl_memory_gib: float = 0.5
     embed_cpu: float = 1.0
@@ -85,15 +85,15 @@ class UsagePlan(Record, frozen=True, kw_only=True):
     search_instances: int = 2
     owner_key: bool = False
     switch: bool = False
-    """Whether a budget closes the endpoint, for which one function more is deployed."""
+    """Whether a budget closes the endpoint, which needs one more function."""
     site_sources: bool = True
-    """Whether visor.toml names a source of kind `site`, whose libraries are then in the crawl function's image."""
+    """Whether visor.toml has a source of kind `site`, whose libraries are then in the crawl function's image."""
     bucket_sources: bool = False
-    """The same of kind `bucket`."""
+    """The same for kind `bucket`."""
     video_sources: bool = False
-    """The same of kind `video`."""
+    """The same for kind `video`."""
     metrics: bool = False
-    """Whether SciPy's metrics can be asked for, whose library is then in the search function's image."""
+    """Whether SciPy's metrics are enabled; SciPy is then in the search function's image."""
 
 
 class Line(Record, frozen=True, kw_only=True):
@@ -107,12 +107,12 @@ class Line(Record, frozen=True, kw_only=True):
     unit: str
     per: str
     cost: float
-    """US dollars a month for what is not free."""
+    """US dollars a month for use beyond the allowance."""
     arithmetic: str
 
 
 class Sum:
-    """Adds terms up and remembers how, e.g. `21,741 images × 0.25 s + …`."""
+    """Adds up terms and keeps the arithmetic, e.g. `21,741 images × 0.25 s + …`."""
 
     def __init__(self) -> None:
         self.total = 0.0
@@ -137,9 +137,9 @@ class Load(NamedTuple):
     operation: str
     month: tuple[float, ...]
     worst_day: tuple[float, ...] = ()
-    """On the day on which all changes of a crawl period come."""
+    """The same for the day on which all changes of a crawl period come."""
     function: str = ""
-    """Which is busy with it, if any."""
+    """The function that does it, if any."""
 
 
 class PlanUsage:
@@ -151,14 +151,14 @@ class PlanUsage:
             models_from = "bucket" if plan.models_from == "function" else plan.models_from
             plan = msgspec.structs.replace(plan, searches_a_day=0.0, device=1.0, models_from=models_from)
         if plan.page_from_function and plan.models_from == "bucket":
-            # There is no bucket that is public, so devices look only where they are told to.
+            # There is no public bucket, so devices run the model only if they are told to.
             plan = msgspec.structs.replace(plan, device=0.0)
         self.plan, self.counts = plan, counts
         crawls = DAYS / plan.recrawl_days
         # Images embedded after one re-crawl, all on one day at worst.
         changed = plan.images * plan.churn
         embeds = changed * crawls
-        # A last batch of each source is not full.
+        # The last batch of each source is not full.
         batches = embeds / plan.batch_size + crawls * plan.sources
         runs, compactions = plan.crawl_runs_a_day, plan.compact_runs_a_day
         searches, links, visits = plan.searches_a_day, plan.links_a_day, plan.visits_a_day
@@ -173,7 +173,7 @@ class PlanUsage:
         served = "served_" if plan.page_from_function else ""
         by = "search" if served else ""
         published = float(plan.publish)
-        # Nearly every page of items has one that changed.
+        # Nearly every page of items has a changed item.
         files = min(math.ceil(plan.images / PAGE_ROWS), PAGES_MAX) + 3 * plan.images / PART_ROWS
         self.loads = (
             Load("publications", "publish", (published * min(crawls * files, DAYS * 86_400 / PUBLISHED_FILE_S),)),
@@ -208,7 +208,7 @@ class PlanUsage:
         )
 
     def monthly(self, resource: str) -> Sum:
-        """All operations of a month, times what each uses of a resource."""
+        """All operations of a month, times each one's use of a resource."""
         total = Sum()
         for load in self.loads:
             factors = [*load.month, self.counts.each(load.operation, resource)]
@@ -219,7 +219,7 @@ class PlanUsage:
         return total
 
     def worst_day(self, resource: str) -> Sum:
-        """The day on which all changes of a crawl period come."""
+        """Use of a resource on the day on which all changes of a crawl period come."""
         total = Sum()
         for load in self.loads:
             if load.worst_day:
@@ -227,7 +227,7 @@ class PlanUsage:
         return total
 
     def compute(self, attribute: str) -> Sum:
-        """vCPU-seconds or GiB-seconds: seconds of each operation times the size of its function."""
+        """vCPU-seconds or GiB-seconds: the seconds of each operation times the size of its function."""
         total = Sum()
         for load in self.loads:
             if load.function:
@@ -292,12 +292,12 @@ def cold_starts_a_day(plan: UsagePlan) -> float:
 
 
 def looks_a_day(plan: UsagePlan) -> float:
-    """Looks of all search instances for news: at most one a search, and one an instance every `freshness_s`."""
+    """Polls of all search instances for new items: at most one per search, and one per instance every `freshness_s`."""
     return min(plan.searches_a_day, plan.search_instances * plan.active_hours * 3600 / plan.freshness_s)
 
 
 def lines(plan: UsagePlan, counts: Counted | None = None, free: Allowances | None = None) -> list[Line]:
-    """What the plan uses of every allowance, in the order of allowances.json."""
+    """The plan's use of every allowance, in the order of allowances.json."""
     counts, free = counts or counted(), free or allowances()
     usage = PlanUsage(plan, counts)
     used: dict[tuple[str, str], Sum] = {
@@ -326,7 +326,7 @@ def lines(plan: UsagePlan, counts: Counted | None = None, free: Allowances | Non
 
 
 def _days(usage: PlanUsage, allowance: Allowance) -> list[tuple[float, float]]:
-    """Of a daily allowance: what a day after a crawl and any other day use, and how many of them a month has."""
+    """For a daily allowance: use of a day after a crawl and of any other day, each with its number of days a month."""
     if allowance.per != "day":
         return []
     resource = f"firestore_{allowance.metric}"
@@ -355,13 +355,13 @@ def _line(allowance: Allowance, total: Sum, days: list[tuple[float, float]]) -> 
 
 @functools.lru_cache(maxsize=8)
 def stored_cost(images: float) -> float:
-    """US dollars a month to keep so many images."""
+    """US dollars a month to store this many images."""
     kept = lines(UsagePlan(images=round(images)))
     return sum(line.cost for line in kept if line.per == "always" and line.service not in FIXED)
 
 
 def first_limit(found: list[Line]) -> Line:
-    """The line that growth meets first: the one with the greatest share that a plan's size changes."""
+    """The line that limits growth first: the greatest share among those that depend on a plan's size."""
     return max((line for line in found if line.service not in FIXED), key=lambda line: line.share)
 
 

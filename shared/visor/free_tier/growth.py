@@ -14,32 +14,32 @@ from visor.free_tier.cost_model import DAYS, GIB, PlanUsage, UsagePlan, first_li
 from visor.schema.items import Record
 
 FUNCTION_SIZES = ((1.0, 1.0), (2.0, 1.0), (4.0, 1.0), (8.0, 2.0), (16.0, 4.0), (24.0, 6.0), (32.0, 8.0))
-"""Memory in GiB that a function can have, and the vCPUs that Cloud Run wants for so much."""
+"""Memory in GiB that a function can have, and the vCPUs that Cloud Run requires for it."""
 
 
 class GrowthLimit(Record, frozen=True, kw_only=True):
-    """How far one thing can grow with all else as planned, and what it meets then."""
+    """How far one number can grow with all else as planned, and what limits it."""
 
     what: str
     largest: int
     limit: str
-    """The service and metric that more would exceed, or that costs most."""
+    """The service and metric that more would exceed, or that cost most."""
 
 
 def cost(plan: UsagePlan) -> float:
-    """US dollars a month for what is past the allowances."""
+    """US dollars a month for use beyond the allowances."""
     return sum(line.cost for line in lines(plan))
 
 
 def search_size(plan: UsagePlan) -> tuple[float, float] | None:
-    """The smallest of `FUNCTION_SIZES` that holds the plan's index; None where none does."""
+    """The smallest of `FUNCTION_SIZES` that holds the plan's index; None if none does."""
     size = counted().size
     needed = (plan.images * size("resident_bytes") + size("resident_base_bytes")) / GIB
     return next((one for one in FUNCTION_SIZES if one[0] >= needed), None)
 
 
 def roomy(plan: UsagePlan) -> UsagePlan:
-    """The plan with a search function large enough for its index, or the largest that there is."""
+    """The plan with a search function large enough for its index, or the largest available."""
     memory, cpu = search_size(plan) or FUNCTION_SIZES[-1]
     return msgspec.structs.replace(
         plan, search_memory_gib=max(plan.search_memory_gib, memory), search_cpu=max(plan.search_cpu, cpu)
@@ -48,7 +48,7 @@ def roomy(plan: UsagePlan) -> UsagePlan:
 
 def growth_limits(plan: UsagePlan, *, share: float = 1.0, budget: float = 0.0) -> list[GrowthLimit]:
     """How many images, how many searches a day, and how much of both fit `share` of every allowance, or cost at most
-    `budget` (US dollars a month). Visits are as planned where no searches are."""
+    `budget` (US dollars a month). Without searches in the plan, visits stay as planned."""
 
     change = functools.partial(msgspec.structs.replace, plan)
     visits = ("visits_a_day", "returns_a_day") if plan.searches_a_day else ()
@@ -71,25 +71,25 @@ def growth_limits(plan: UsagePlan, *, share: float = 1.0, budget: float = 0.0) -
 
 
 class DeviceUse(Record, frozen=True, kw_only=True):
-    """What it changes that visitors' devices look at their pictures."""
+    """The effect of visitors' devices embedding their pictures."""
 
     searches_a_day: int
-    """That fit, visits as planned; those of first visits that `downloads_a_month` lets have the model."""
+    """Searches that fit, visits as planned; first visits only if `downloads_a_month` allows them the model."""
     today: int
-    """That fit where the function looks at all pictures."""
+    """Searches that fit if the function embeds all pictures."""
     limit: str
     """What more searches would exceed."""
     model_bytes: int
     downloads_a_month: int
-    """First visits that fit into the allowance that the model is sent from; 0: it is not sent from here."""
+    """First visits that fit the allowance for sending the model; 0: it is not sent from here."""
     planned: int
-    """First visits a month of the plan."""
+    """First visits a month in the plan."""
     allowance: str = ""
-    """Which that is, with its size."""
+    """Name of that allowance, with its size."""
 
 
 def device_use(plan: UsagePlan, *, share: float = 1.0) -> DeviceUse:
-    """How many searches fit `share` of the allowances with devices that look, and how many downloads of the model."""
+    """How many searches fit `share` of the allowances if devices embed, and how many downloads of the model."""
     size = plan.model_bytes or image_sizes().model_bytes
     what, elsewhere = "searches a day, visits as planned", msgspec.structs.replace(plan, models_from="elsewhere")
     with_devices, today = (
@@ -115,12 +115,12 @@ def device_use(plan: UsagePlan, *, share: float = 1.0) -> DeviceUse:
     return msgspec.structs.replace(
         found,
         downloads_a_month=int(left / sent),
-        allowance=f"{service}'s data out ({line.free:g} GiB a month, of which all else takes {line.used:.2f})",
+        allowance=f"{service}'s data out ({line.free:g} GiB a month, of which all else uses {line.used:.2f})",
     )
 
 
 def _largest(what: str, make: Callable[[int], UsagePlan], share: float, budget: float) -> GrowthLimit:
-    """The largest n whose plan fits, by bisection: every line grows with n."""
+    """The largest n whose plan fits, found by bisection: every line grows with n."""
     if budget:
         grows_out = search_size(make(0)) is not None
 
@@ -138,7 +138,7 @@ def _largest(what: str, make: Callable[[int], UsagePlan], share: float, budget: 
 
 
 def first_load_cost(plan: UsagePlan, days: float) -> float:
-    """US dollars for the first crawl of all images within so many days, beside the plan's searches.
+    """US dollars for the first crawl of all images within `days`, in addition to the plan's searches.
 
     A load of more than a month has several months' allowances.
     """
@@ -159,8 +159,8 @@ def first_load_cost(plan: UsagePlan, days: float) -> float:
 
 
 def first_load_days_for(plan: UsagePlan, budget: float) -> float:
-    """The fewest days in which the first crawl of all images costs at most `budget` (US dollars) in each of its months,
-    with what is stored, and the embed functions get through it; infinite if the plan itself costs more."""
+    """The fewest days in which the embed functions can do the first crawl of all images for at most `budget` (US
+    dollars) in each of its months, including storage; infinite if the plan itself costs more."""
     if not cost(roomy(plan)) <= budget:
         return math.inf
     budget -= sum(line.cost for line in lines(plan) if line.per == "always")
@@ -190,6 +190,6 @@ def first_load_days(plan: UsagePlan, *, share: float) -> float:
 
 
 def first_load_bytes(plan: UsagePlan) -> float:
-    """What the first crawl sends, all of it data out of the months in which it runs."""
+    """Bytes that the first crawl sends: data out in the months in which it runs."""
     counts = counted()
     return plan.images * (counts.each("embed", "response_bytes") + counts.each("crawl", "response_bytes"))

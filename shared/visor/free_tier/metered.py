@@ -1,6 +1,6 @@
-"""Metered stores: what a search does with them is counted as it happens, whatever the request asked for.
+"""Metered stores: each operation of a search is counted when it happens, whatever the request is.
 
-Counted is what Google bills: a query that finds nothing and a document that is missing are a read each.
+The counts are what Google bills: a query without results and a missing document are one read each.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from visor.storage.documents import Delete, DocumentStore
 from visor.storage.objects import ObjectStore
 
 Counts = Mapping[str, Callable[..., Mapping[str, int]]]
-"""By method: what a call used, by resource, from its result and its arguments."""
+"""By method: a function from a call's result and arguments to its use, by resource."""
 OBJECTS: Counts = {
     "get": lambda result, *_: {"class_b": 1},
     "get_with_info": lambda result, *_: {"class_b": 1},
     "stat": lambda result, *_: {"class_b": 1},
 }
-"""A search writes and lists no objects."""
+"""Only reads, because a search neither writes nor lists objects."""
 DOCUMENTS: Counts = {
     "get": lambda result, collection, keys: {"firestore_reads": len(set(keys))},
     "query": lambda result, *_: {"firestore_reads": max(1, len(result))},
@@ -36,7 +36,7 @@ _REQUEST: ContextVar[Counter[str] | None] = ContextVar("request", default=None)
 
 @contextmanager
 def request_usage(used: Counter[str] | None) -> Iterator[None]:
-    """Add what this thread uses within the block to `used`, by resource; None: tell the meter at once."""
+    """Add this thread's use within the block to `used`, by resource; None: add it to the meter at once."""
     before = _REQUEST.set(used)
     try:
         yield
@@ -45,7 +45,7 @@ def request_usage(used: Counter[str] | None) -> Iterator[None]:
 
 
 def note_work(kind: Literal["searches", "pictures"], count: int = 1) -> None:
-    """Count searches, or pictures that were looked at for one, in what this request uses."""
+    """Count searches, or pictures that were embedded for one, in this request's use."""
     if (used := _REQUEST.get()) is not None:
         used[kind] += count
 

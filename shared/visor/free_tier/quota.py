@@ -1,14 +1,14 @@
-"""Quota: what was used of the free tier this day and month, and whether one operation more still fits.
+"""Quota: use of the free tier this day and month, and whether one more operation fits.
 
 Counts are kept in memory and added to one document a month (collection `meters`, key `2026-11`), which holds the
 month's numbers and each day's. An instance writes and reads it once in `FLUSH_S`, or sooner after a hundredth of a free
-allowance: some 150 writes and reads a day and instance, under 1 % of what it guards. Between two reads it does not
-see what other instances use; `quota_share` leaves room for that.
+allowance: some 150 writes and reads per day and instance, under 1 % of what it guards. Between two reads it does not
+see the use of other instances; `quota_share` leaves room for that.
 
 Days and months are Google's: they end at midnight in California.
 
-With a budget, what is past an allowance is let through as long as its price, with all that the month has cost so far,
-stays within the sum.
+With a budget, operations beyond an allowance are allowed as long as their price and the month's cost so far stay within
+the budget.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ from visor.storage.shared_counts import SharedCounts
 FLUSH_S = 600.0
 PENDING_SHARE = 0.01
 STORED = "stored"
-"""Key of the document that says how many images are stored, in whatever month."""
+"""Key of the document with the number of stored images, independent of the month."""
 BACKGROUND_SHARE = 0.8
-"""Share of what Visor may use that crawl and embed may take; the rest is for searches."""
+"""Share of Visor's quota that crawl and embed may use; the rest is for searches."""
 HARDLY_SEARCHED = {"firestore_writes": 0.96, "class_a": 1.0, "pubsub_bytes": 1.0}
-"""The same share of resources that searches do not need, but for the `STRANGERS_A_DAY` documents of each kind. A first
-load waits for document writes, and this gives it most of each day's."""
+"""The same share for resources that searches need only for the `STRANGERS_A_DAY` documents of each kind. A first load
+waits for document writes, and this gives it most of each day's."""
 
 MODEL_SHARE = 0.5
-"""Share of what Visor may use that downloads of the model may take. A visitor whose device cannot have the model sends
-the picture instead, which has to fit; and the page is read from the bucket, too, which no meter sees."""
+"""Share of Visor's quota that downloads of the model may use. A visitor whose device cannot get the model sends the
+picture instead, which has to fit; and the page is also read from the bucket, unseen by any meter."""
 
 BACKGROUND_OF_BUDGET, VISITORS_OF_BUDGET = 0.93, 0.97
 """Shares of the budget that crawl and embed, and visitors, may spend. The rest is for searches, and for the owner."""
@@ -56,7 +56,7 @@ BACKGROUND, STRANGERS = frozenset(get_args(Background)), frozenset(get_args(Stra
 STRANGERS_A_DAY = 300
 """Documents of each kind that requests without the owner's key may leave in a day, on a laptop as well."""
 STORES = frozenset({"class_a", "class_b", "firestore_reads", "firestore_deletes"})
-"""Resources that are counted as they are used where the stores are metered, and by counted.json elsewhere."""
+"""Resources that are counted when they are used if the stores are metered, and by counted.json otherwise."""
 
 GUARDED: Mapping[str, tuple[str, str, float]] = {
     "vcpu_s": ("Cloud Run", "vCPU time", 1),
@@ -75,7 +75,7 @@ GUARDED: Mapping[str, tuple[str, str, float]] = {
 
 
 def california() -> datetime.tzinfo:
-    """Where a day of the free tier ends. Eight hours west of Greenwich where no time zones are installed."""
+    """The time zone in which a day of the free tier ends. UTC−8 if no time zones are installed."""
     try:
         return zoneinfo.ZoneInfo("America/Los_Angeles")
     except zoneinfo.ZoneInfoNotFoundError:
@@ -84,7 +84,7 @@ def california() -> datetime.tzinfo:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reading:
-    """One meter: `used` of `limit`, in the resource's own unit; `free` is what Google gives."""
+    """One meter: `used` of `limit`, in the resource's own unit; `free` is Google's allowance."""
 
     resource: str
     service: str
@@ -96,10 +96,10 @@ class Reading:
 
 
 class Meter:
-    """Counts what is used, and says what still fits. Thread-safe.
+    """Counts what is used, and decides what still fits. Thread-safe.
 
     Args:
-        limited: False: count, and allow everything (the embedded setting, where nothing is billed).
+        limited: False: count, and allow everything (on a laptop, where nothing is billed).
         clock: Seconds since 1970.
     """
 
@@ -132,12 +132,12 @@ class Meter:
         response_bytes: float | None = None,
         used: Mapping[str, float] | None = None,
     ) -> None:
-        """Count `n` operations that were done.
+        """Count `n` completed operations.
 
         Args:
-            seconds: How long the function was busy with them, if that was measured; else counted.json's figure.
-            response_bytes: Likewise, what was answered.
-            used: Likewise, what they did with the stores, by resource.
+            seconds: How long the function was busy with them, if measured; None: counted.json's figure.
+            response_bytes: Likewise, the size of the answers.
+            used: Likewise, their use of the stores, by resource.
         """
         amounts = self._amounts(kind, n, seconds=seconds, response_bytes=response_bytes)
         if used is not None:
@@ -146,7 +146,7 @@ class Meter:
         self.use(amounts, {kind: float(n)})
 
     def use(self, amounts: Mapping[str, float], operations: Mapping[str, float] | None = None) -> None:
-        """Count amounts of resources, and the operations that they were for."""
+        """Count amounts of resources, and the operations that used them."""
         month, day = self._keys()
         counted = {**amounts, **(operations or {})}
         self._used.add(month, {f"{period}_{name}": v for period in ("month", day) for name, v in counted.items()})
@@ -158,13 +158,13 @@ class Meter:
             self.flush()
 
     def allow(self, kind: Kind, n: float = 1, *, owner: bool = False) -> None:
-        """Let `n` operations through.
+        """Allow `n` operations, or raise.
 
         Args:
-            owner: May also use the reserve.
+            owner: Whether they may also use the reserve.
 
         Raises:
-            QuotaReached: They do not fit some allowance; says which, and when it is renewed.
+            QuotaReached: They exceed an allowance; the message has which one, and when it is renewed.
         """
         if kind in STRANGERS and not owner:
             month, day = self._keys()
@@ -185,11 +185,11 @@ class Meter:
                 raise self._reached(found, reading.used, reading.limit, reading.per)
 
     def usual_reads(self, kind: Kind) -> float:
-        """Documents that one operation usually reads, at least 1."""
+        """Number of documents that one operation usually reads, at least 1."""
         return max(1.0, self._counts.each(kind, "firestore_reads"))
 
     def headroom(self, kind: Kind, *, owner: bool = False) -> int:
-        """How many operations still fit: what crawl may publish today. A very large number where nothing is limited."""
+        """How many operations still fit, e.g. what crawl may publish today. A very large number without limits."""
         if not self.limited:
             return 2**53
         amounts = self._amounts(kind, 1)
@@ -202,7 +202,7 @@ class Meter:
         return max(0, int(min(left, default=2**53)), int(paid))
 
     def month_cost(self) -> float:
-        """US dollars that this month has cost so far, with what it costs until its end to keep what is stored."""
+        """US dollars that this month has cost so far, including the whole month's storage."""
         month, _ = self._keys()
         total = stored_cost(self._used.get(STORED, "images") or self._noted)
         for resource, (service, metric, unit) in GUARDED.items():
@@ -217,13 +217,13 @@ class Meter:
         return round(self.month_cost() * self.settings.budget_dollar, 2)
 
     def note_images(self, images: int) -> None:
-        """Say how many images are stored, which costs by the month."""
+        """Record how many images are stored; storage is billed by the month."""
         self._noted = images
         with suppress(StoreUnavailable):
             self.documents.commit([Put(collection=METERS, key=STORED, data={"images": images})])
 
     def flush(self) -> None:
-        """Add what was counted to the store and read what others counted; a store that is unavailable is tolerated."""
+        """Add these counts to the store and read those of others; an unavailable store is tolerated."""
         with self._lock:
             self._pending_share = 0.0
             self._due_at = self._clock() + FLUSH_S
@@ -269,14 +269,14 @@ class Meter:
         return (1 - self.settings.owner_reserve) * of_kind
 
     def _left_of_budget(self, kind: Kind, owner: bool) -> float:
-        """US dollars that this month's budget still has for such operations; 0 where there is none."""
+        """US dollars that this month's budget still has for such operations; 0 without a budget."""
         if not self.settings.budget:
             return 0.0
         share = 1.0 if owner else BACKGROUND_OF_BUDGET if kind in BACKGROUND else VISITORS_OF_BUDGET
         return self.settings.budget / self.settings.budget_dollar * share - self.month_cost()
 
     def _price(self, amounts: Mapping[str, float]) -> float:
-        """US dollars for amounts of which nothing is free."""
+        """US dollars for amounts beyond the allowances."""
         return sum(
             amount / GUARDED[resource][2] * self._allowances.of(*GUARDED[resource][:2]).price
             for resource, amount in amounts.items()

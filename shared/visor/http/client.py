@@ -1,7 +1,7 @@
-"""Downloads what an untrusted URL names, within limits: an image, a catalogue page or a JSON document.
+"""Downloads from untrusted URLs within limits: an image, a catalogue page or a JSON document.
 
 Every connection passes the SSRF guard, so nothing here can reach a private network, whatever the URL, its redirects or
-its name server say.
+its name server are.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from visor.settings import Settings
 
 REDIRECTS_MAX = 5
 SLOT_WAIT_DEADLINES = 4
-"""A slot at a busy host is waited for as long as so many whole fetches may take."""
+"""Longest wait for a slot at a busy host, in deadlines of a whole fetch."""
 ERROR_BYTES_MAX = 16_384
 """An error whose JSON is longer is not read."""
 PROBE_BYTES = 4096
-"""What a probe of an image asks for: enough to tell its format."""
+"""Bytes that a probe of an image requests: enough to detect its format."""
 
 _OK = frozenset({200, 203, 304})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -66,8 +66,8 @@ class _Answer(NamedTuple):
 
 
 class Fetcher:
-    """Fetches over one pool of connections: no credentials, no proxy, and cookies only until a redirect's end, since
-    some sites redirect to themselves until one comes back. Thread-safe; use it in a `with`.
+    """Fetches over one pool of connections: no credentials, no proxy, and cookies only within a chain of redirects,
+    since some sites redirect to themselves until a cookie comes back. Thread-safe; use it in a `with`.
 
     Args:
         settings: Limits, user agent, `allow_hosts`.
@@ -105,7 +105,7 @@ class Fetcher:
     def fetch(self, url: str, options: FetchOptions = IMAGE) -> Fetched:
         """See `visor.http.fetch.Fetch`."""
         is_image = options.accept.startswith("image/")
-        # To APIs, a page is a part of all rows; of a picture or a text, it is not all.
+        # 206 is fine from an API, where a page is a part of all rows; a part of a picture or a text is not enough.
         is_whole = options.accept.startswith(("image/", "text/"))
         with self._answered(url, options, ok=_OK if is_whole else _OK | {206}) as answer:
             body = b"".join(answer.chunks(self._bytes_max(options)))
@@ -133,7 +133,7 @@ class Fetcher:
                     break
             if is_image:
                 ensure_image(start, answer.head["media_type"])
-            # Another spelling of the same URL is no move.
+            # Another spelling of the same URL is not a move.
             is_same = answer.permanent_url == validate_url(url, self._allow)
             return Probed(url=answer.head["url"], permanent_url=url if is_same else str(answer.permanent_url))
 
@@ -144,7 +144,7 @@ class Fetcher:
     def _answered(
         self, url: str, options: FetchOptions, part: Mapping[str, str] | None = None, ok: frozenset[int] = _OK
     ) -> Iterator[_Answer]:
-        """The first response that is not a redirect. The slot at its host is held while it is read."""
+        """The first response that is not a redirect. The slot at its host is held while the response is read."""
         timeout_s = self._settings.fetch_timeout_s
         deadline = Deadline(timeout_s if options.deadline_s is None else options.deadline_s)
         slot_wait_s = deadline * SLOT_WAIT_DEADLINES if options.slot_wait_s is None else options.slot_wait_s
@@ -176,7 +176,7 @@ class Fetcher:
         )
 
     def _send(self, request: httpx.Request) -> httpx.Response:
-        """The response with its body to be read. Notes whether the host is alive."""
+        """The response, its body not yet read. Notes whether the host is alive."""
         host = host_key(request.url)
         try:
             response = self._client.send(request, stream=True)
@@ -185,7 +185,7 @@ class Fetcher:
                 self._throttle.failed(host)
             raise
         except (httpx.InvalidURL, httpx.RemoteProtocolError) as exc:
-            raise FetchFailed(f"{request.url.host} redirects to what is not a URL: {exc}") from exc
+            raise FetchFailed(f"{request.url.host} redirects to something that is not a URL: {exc}") from exc
         self._throttle.answered(host)
         return response
 
@@ -215,7 +215,7 @@ def _headers(options: FetchOptions) -> dict[str, str]:
     coding = "identity" if options.accept.startswith("image/") else "gzip"
     headers = {"Accept": options.accept, "Accept-Encoding": coding}
     for name, value in (("If-None-Match", options.etag), ("If-Modified-Since", options.modified)):
-        # Validators come from catalogues: one that could not stand in a header is no validator.
+        # Validators come from catalogues: one that is not valid in a header is left out.
         if value is not None and _VALIDATOR.match(value):
             headers[name] = value.strip()
     return headers

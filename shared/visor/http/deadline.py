@@ -1,4 +1,5 @@
-"""One deadline for a whole transfer: every wait of its connection ends with it, so that trickling bytes cannot help."""
+"""One deadline for a whole transfer: every wait of its connection ends with it, so that trickling bytes cannot extend
+it."""
 
 from __future__ import annotations
 
@@ -9,16 +10,16 @@ from typing import Any
 import httpcore
 
 CONNECT_TIMEOUT_S = 5.0
-"""Longest wait for one address to accept a connection, and for its TLS handshake to go on."""
+"""Longest wait for one address to accept a connection, and for each step of its TLS handshake."""
 IDLE_MAX_S = 10.0
 """Longest wait for the next byte."""
 
 
 class Deadline(float):
-    """The moment at which a transfer has to have ended. As a number: its whole time in seconds.
+    """The moment by which a transfer must end. As a number: its whole time in seconds.
 
-    It is passed to httpcore as the request's time-outs, which hands it to the network backend unchanged. A pooled
-    connection outlives its transfers, and so each of its waits knows the deadline of the one that it belongs to.
+    It is passed to httpcore as the request's time-outs, and httpcore passes it to the network backend unchanged. A
+    pooled connection outlives its transfers, so each wait gets the deadline of its own transfer.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -39,7 +40,7 @@ class Deadline(float):
 
 
 def left_of(timeout: float | None, at_most: float = IDLE_MAX_S) -> float | None:
-    """Seconds that a wait with this time-out, which may be a `Deadline`, may take; None: any time."""
+    """Seconds that a wait with this time-out, which may be a `Deadline`, may take; None: no limit."""
     return timeout.left(at_most) if isinstance(timeout, Deadline) else timeout
 
 

@@ -1,4 +1,4 @@
-"""The contract of a fetch: what may be asked, what comes back, and the protocols that say who can do it."""
+"""The contract of a fetch: its options, its results, and the protocols of objects that can fetch."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from visor.schema.items import Record
 
 
 class FetchOptions(Record, frozen=True, kw_only=True):
-    """How one URL is fetched. A reader that is not of the web looks at `modified` and `bytes_max` at most."""
+    """How one URL is fetched. Readers of other schemes than http(s) use at most `modified` and `bytes_max`."""
 
     accept: str = "image/*"
-    """Media types. For images, a body that is something else fails; other types allow gzip."""
+    """Media types. For images, any other body fails; other types allow gzip."""
     etag: str | None = None
     """Validator of an earlier response; if it still holds, the response is `not_modified`."""
     modified: str | None = None
     """The same by `Last-Modified`."""
     headers: Mapping[str, str] = {}
-    """Further request headers, such as an API key. A redirect to another host does not get to see them."""
+    """Further request headers, such as an API key. They are not sent to another host after a redirect."""
     bytes_max: int | None = None
     """Limit of the body; None: `settings.fetch_bytes_max`."""
     deadline_s: float | None = None
@@ -27,27 +27,27 @@ class FetchOptions(Record, frozen=True, kw_only=True):
     slot_wait_s: float | None = None
     """Time to wait for a slot at a busy host, not counted in `deadline_s`; None: four deadlines."""
     pause_max_s: float = 3600.0
-    """Longest pause of the host that its answer to this may bring about."""
+    """Longest pause of the host that its answer may cause."""
 
 
 IMAGE = FetchOptions()
 
 
 class Response(Record, frozen=True, kw_only=True):
-    """What the head of a response says."""
+    """The head of a response."""
 
     url: str
     """The URL that answered, after redirects."""
     media_type: str = ""
-    """`Content-Type` without parameters, in lower case; what the origin claims, not what the bytes are."""
+    """`Content-Type` without parameters, in lower case: the origin's claim, not detected from the bytes."""
     charset: str | None = None
     etag: str | None = None
     modified: str | None = None
     """`Last-Modified` as it was sent."""
     headers: Mapping[str, str] = {}
-    """All headers, their names in lower case; one that is repeated is joined by `, `."""
+    """All headers, their names in lower case; repeated ones are joined by `, `."""
     not_modified: bool = False
-    """The validators that were passed still hold; there is no body."""
+    """The given validators still hold; there is no body."""
     robots: tuple[str, ...] = ()
     """The values of `X-Robots-Tag`."""
 
@@ -65,13 +65,13 @@ class FetchedStream(Response, frozen=True, kw_only=True):
 
 
 class Probed(Record, frozen=True, kw_only=True):
-    """What a URL said when it was only asked whether it is still there."""
+    """The result of checking whether a URL is still there."""
 
     url: str
     """The URL that answered, after redirects."""
     permanent_url: str
-    """The URL to ask for from now on: where permanent redirects (301, 308) lead; without any, the one that was asked,
-    as it was written."""
+    """The URL to use from now on: the target of permanent redirects (301, 308), or, without any, the requested one as
+    it was written."""
 
 
 class Fetch(Protocol):
@@ -81,8 +81,8 @@ class Fetch(Protocol):
         """The response to one GET, after at most `REDIRECTS_MAX` redirects.
 
         Raises:
-            FetchRefused: The URL, or one that it redirects to, is not fetched.
-            FetchFailed: The origin refused, or what it sent is too large or no image.
+            FetchRefused: The URL, or one that it redirects to, is not allowed.
+            FetchFailed: The origin refused, or its body is too large or not an image.
             FetchUnavailable: The origin did not answer, or wants to be asked later.
         """
         ...
@@ -100,12 +100,12 @@ class StreamingFetch(Fetch, Protocol):
 
 
 class Prober(Protocol):
-    """Tells whether a URL is still there."""
+    """Checks whether a URL is still there."""
 
     def probe(self, url: str, *, is_image: bool) -> Probed:
-        """Whether a URL still gives what it should, for the price of its first bytes. Raises as `fetch` does.
+        """Check whether a URL still answers as it should, by reading only its first bytes. Raises as `fetch` does.
 
         Args:
-            is_image: The body has to begin like an image; else any will do.
+            is_image: The body has to begin like an image; otherwise any body is accepted.
         """
         ...

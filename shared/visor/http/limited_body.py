@@ -1,4 +1,4 @@
-"""Reads a body under a byte limit that counts what comes out of decompression, not only what goes in."""
+"""Reads a body within a byte limit that counts bytes after decompression, not only before."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def iter_body(chunks: Iterable[bytes], *, coding: str, length: str | None, bytes
     Args:
         chunks: The body as it arrives.
         coding: The response's `Content-Encoding`, empty for none.
-        length: The response's `Content-Length`, if it has one: too large a promise is not waited for.
-        bytes_max: Most bytes to read and most to decode to.
+        length: The response's `Content-Length`, if it has one: if it is too large, nothing is read.
+        bytes_max: Most bytes to read, and most to decode to.
 
     Raises:
-        FetchFailed: The body is larger, or coded in a way that was not asked for, or broken.
+        FetchFailed: The body is larger, or has an encoding that was not requested, or is broken.
     """
     if length is not None and length.isdigit() and int(length) > bytes_max:
         raise _too_large(f"{int(length):,} bytes", bytes_max)
@@ -45,21 +45,21 @@ def _decoded(chunks: Iterable[bytes], coding: str, bytes_max: int) -> Iterator[b
         return
     if coding not in ("gzip", "x-gzip", "deflate"):
         raise FetchFailed(
-            f"The response is encoded as {coding[:40]!r}, which was not asked for", valid="gzip or nothing"
+            f"The response is encoded as {coding[:40]!r}, which was not requested", valid="gzip or nothing"
         )
     inflate = zlib.decompressobj(_ANY_ZLIB_HEADER)
     try:
         for chunk in chunks:
-            # One byte more than allowed is enough to tell that it is too large.
+            # One byte more than allowed is enough to detect that it is too large.
             yield inflate.decompress(chunk, bytes_max + 1)
-            # gzip data may be several members, one after the other (RFC 1952, 2.2). What else follows is padding.
+            # gzip data may be several members, one after the other (RFC 1952, 2.2). Anything else after it is padding.
             while inflate.eof and (rest := inflate.unused_data).startswith(_GZIP):
                 inflate = zlib.decompressobj(_ANY_ZLIB_HEADER)
                 yield inflate.decompress(rest, bytes_max + 1)
             if inflate.unconsumed_tail:
                 raise _too_large(f"more than {bytes_max:,} bytes once unpacked", bytes_max)
     except zlib.error as exc:
-        raise FetchFailed(f"The response says that it is {coding} but cannot be unpacked: {exc}") from exc
+        raise FetchFailed(f"The response claims to be {coding} but cannot be unpacked: {exc}") from exc
     if not inflate.eof:
         raise FetchFailed(f"The {coding} data of the response ends before its end")
 

@@ -13,12 +13,12 @@ from visor.errors import FetchFailed, FetchUnavailable
 from visor.imaging.sniff import image_format, what_instead
 
 _NO_SUCH_SIZE = re.compile(rb"thumbnail (?:steps|sizes)", re.I)
-"""What Wikimedia says, with 429, to a width that it does not make. Waiting would not help."""
+"""Wikimedia's message, with 429, for a width that it does not make. Waiting would not help."""
 _UNAVAILABLE = frozenset({202, 408, 421, 425, 429})
 
 
 def head_fields(response: httpx.Response) -> dict[str, Any]:
-    """The fields of `visor.http.fetch.Response`, but for the URL."""
+    """The fields of `visor.http.fetch.Response` except the URL."""
     headers = response.headers
     media_type, _, parameters = headers.get("content-type", "").partition(";")
     charset = re.search(r"charset\s*=\s*\"?([\w.:-]+)", parameters, re.IGNORECASE)
@@ -34,7 +34,7 @@ def head_fields(response: httpx.Response) -> dict[str, Any]:
 
 
 def retry_after_s(text: str | None, now: datetime | None = None) -> float | None:
-    """Seconds that a `Retry-After` header asks for (a number or an HTTP date; RFC 9110, 10.2.3); None if unreadable."""
+    """Seconds in a `Retry-After` header (a number or an HTTP date; RFC 9110, 10.2.3); None if unreadable."""
     if text is None:
         return None
     if re.fullmatch(r"\s*\d{1,9}\s*", text):
@@ -65,13 +65,13 @@ def ensure_image(body: bytes, media_type: str) -> None:
 
 
 def status_error(response: httpx.Response, body: bytes = b"") -> FetchFailed | FetchUnavailable:
-    """What a status other than success means, with the beginning of its body: no for good, or not now."""
+    """The error for a status other than success and the beginning of its body: no for good, or not now."""
     url, status = response.url, response.status_code
     if status == 429 and _NO_SUCH_SIZE.search(body):
         return FetchFailed(
             f"{url.host} does not make thumbnails of this size: {url.raw_path.decode('ascii', 'replace')[:200]!r}",
             valid="One of the sizes that it keeps ready",
-            remedy="Crawl the source again: it then gives the picture's address anew",
+            remedy="Crawl the source again: it then returns a new URL of the picture",
             status=status,
         )
     if status < 500 and status not in _UNAVAILABLE:

@@ -1,4 +1,4 @@
-"""Trying again: one policy for catalogues that do not answer, lost races and objects that were just replaced."""
+"""Retries: one policy for catalogues that do not answer, lost races and objects that were just replaced."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ Result = TypeVar("Result")
 
 
 class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How often something is tried that failed for now, and how long is waited in between."""
+    """How often a call that failed for now is tried again, and how long to wait in between."""
 
     attempts: Annotated[int, Meta(ge=1)] = 5
     delay_s: float = 1.0
-    """Before the second attempt; doubles with each further one."""
+    """Wait before the second attempt; doubles with each further one."""
     delay_max_s: float = 60.0
-    """A longer Retry-After ends it: for a source, the next run goes on from the checkpoint."""
+    """A longer Retry-After ends the attempts: for a source, the next run goes on from the checkpoint."""
 
     def delay(self, attempt: int, error: BaseException | None = None) -> float:
         """Seconds to wait after a failed attempt (1, 2, …): longer than `delay_max_s` only if the error asks for it.
 
         Args:
-            error: Its `retry_after_s`, if it has one, is the least that is waited.
+            error: Its `retry_after_s`, if it has one, is the shortest wait.
         """
         return max(
             min(self.delay_s * 2.0 ** (attempt - 1), self.delay_max_s), getattr(error, "retry_after_s", None) or 0.0
@@ -38,9 +38,9 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         on: type[Exception] | tuple[type[Exception], ...],
         sleep: Callable[[float], None] = time.sleep,
     ) -> Result:
-        """What `function` returns, called again after an error in `on`.
+        """The result of `function`, which is called again after an error in `on`.
 
-        The error is raised after the last attempt, and where it asks for a wait of more than `delay_max_s`.
+        The error is raised after the last attempt, or if it asks for a wait of more than `delay_max_s`.
         """
         attempt = 1
         while True:

@@ -1,11 +1,11 @@
 """The SSRF guard: connections to public unicast addresses only, and never to a cloud's metadata server.
 
 httpcore asks its network backend for every connection, so a redirect, an address in any spelling and a name whose
-answer changes all pass `GuardedBackend`. It resolves a name once, and the address that it checked is the one that it
-connects to. Host header, SNI and certificate check keep the name.
+addresses change all pass `GuardedBackend`. It resolves a name once and connects to the address that it checked. Host
+header, SNI and certificate check keep the name.
 
-The rule is positive for IPv6 (only global unicast, 2000::/3) and repeats ranges that older Pythons call global, so that
-the answer does not depend on the Python that runs it. Source: IANA IPv4 and IPv6 special-purpose address registries.
+For IPv6 only global unicast (2000::/3) is allowed. Ranges that older Pythons call global are listed here, so that the
+result does not depend on the version of Python. Source: IANA IPv4 and IPv6 special-purpose address registries.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from visor.http.deadline import CONNECT_TIMEOUT_S, DeadlineStream, left_of
 
 Address = IPv4Address | IPv6Address
 Resolver = Callable[[str, int], Sequence[str]]
-"""Host name and port to addresses, best first. Raises `socket.gaierror` for a name without any."""
+"""Host name and port to addresses, best first. Raises `socket.gaierror` for a name without addresses."""
 
 _METADATA = frozenset(
     ip_address(text)
@@ -49,11 +49,11 @@ def resolve_host(host: str, port: int) -> Sequence[str]:
 
 
 class GuardedBackend(httpcore.NetworkBackend):
-    """Resolves once, checks, connects to what was checked.
+    """Resolves a name once, checks its addresses, and connects to a checked one.
 
     Args:
         allow: `host:port` pairs that may be connected to although they are not public. Metadata servers stay refused.
-        resolver: Where addresses come from.
+        resolver: Resolves host names.
         parallel: Names resolved at the same time.
     """
 
@@ -61,7 +61,7 @@ class GuardedBackend(httpcore.NetworkBackend):
         self._allow = frozenset(pair.lower() for pair in allow)
         self._resolver = resolver
         self._tcp = httpcore.SyncBackend()
-        # The system's resolver takes no time-out, so it runs where a fetch can stop waiting for it.
+        # The system's resolver has no time-out, so it runs in a thread that a fetch can stop waiting for.
         self._resolving = ThreadPoolExecutor(parallel, thread_name_prefix="visor-dns")
 
     def connect_tcp(
@@ -72,12 +72,12 @@ class GuardedBackend(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
-        """Connect to the first address of a host that is allowed and answers.
+        """Connect to the first allowed address of a host that answers.
 
         Raises:
             FetchRefused: None of its addresses may be connected to.
             FetchFailed: There is no such host.
-            httpcore.ConnectError, httpcore.ConnectTimeout: None answers.
+            httpcore.ConnectError, httpcore.ConnectTimeout: None of them answers.
         """
         trouble: Exception = httpcore.ConnectError(f"no address of {host} answers")
         for address in self._addresses(host, port, timeout):
@@ -97,13 +97,13 @@ class GuardedBackend(httpcore.NetworkBackend):
         timeout: float | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
-        raise FetchRefused(f"{path} is a socket of this machine", valid="An image over http or https")
+        raise FetchRefused(f"{path} is a socket on this machine", valid="An image over http or https")
 
     def close(self) -> None:
         self._resolving.shutdown(wait=False, cancel_futures=True)
 
     def _addresses(self, host: str, port: int, timeout: float | None) -> list[Address]:
-        """The addresses of a host that may be connected to, at least one."""
+        """The addresses of a host that are allowed, at least one."""
         excepted = host_and_port(host, port) in self._allow
         allowed: list[Address] = []
         refusal, remedy = "no address", ""
@@ -145,7 +145,7 @@ class GuardedBackend(httpcore.NetworkBackend):
 
 
 def host_and_port(host: str, port: int) -> str:
-    """How `allow_hosts` writes one server: `host:port` in lower case, an IPv6 address in brackets."""
+    """A server as in `allow_hosts`: `host:port` in lower case, an IPv6 address in brackets."""
     return f"[{host}]:{port}".lower() if ":" in host else f"{host}:{port}".lower()
 
 
@@ -155,12 +155,12 @@ def is_metadata_name(host: str) -> bool:
 
 
 def is_metadata_address(address: Address) -> bool:
-    """Whether an address, or the IPv4 address inside it, is a metadata server's or link-local at all."""
+    """Whether an address, or the IPv4 address inside it, is a metadata server's or link-local."""
     return any(one in _METADATA or one.is_link_local for one in (address, *_embedded(address)))
 
 
 def why_not_public(address: Address) -> str | None:
-    """The kind of address that this is, if it is not a public unicast one; else `None`."""
+    """The kind of an address that is not public unicast; `None` if it is."""
     if is_metadata_address(address):
         return "the link-local network, where metadata servers live"
     inside = _embedded(address)
@@ -184,7 +184,7 @@ def _why_not_public_v4(address: IPv4Address) -> str | None:
 
 
 def _embedded(address: Address) -> tuple[IPv4Address, ...]:
-    """The IPv4 addresses that an IPv6 address is translated or tunnelled to."""
+    """The IPv4 addresses to which an IPv6 address is translated or tunnelled."""
     if isinstance(address, IPv4Address):
         return ()
     if address.ipv4_mapped is not None:

@@ -1,4 +1,4 @@
-"""Limits fetches at once, in all and per host, and pauses hosts that are dead or ask for it (a circuit breaker)."""
+"""Limits concurrent fetches, in all and per host, and pauses hosts that are dead or ask for it (a circuit breaker)."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ PAUSE_MAX_S = 3600.0
 DEAD_AFTER = 8
 """Failed connections in a row after which a host counts as dead."""
 DEAD_PAUSE_S = 60.0
-"""First pause of a dead host; doubles each time that it is still dead."""
+"""First pause of a dead host; doubles each time it is still dead."""
 PAUSE_UNNAMED_S = 10.0
-"""First pause of a host that says 'too many requests' without a time; doubles each time that it says so again."""
+"""First pause of a host that answers 'too many requests' without a time; doubles with each such answer."""
 
 
 class HostThrottle:
@@ -40,7 +40,7 @@ class HostThrottle:
 
     @contextmanager
     def slot(self, host: str, wait_s: float) -> Iterator[float]:
-        """Hold a slot at `host`; yields the seconds that it was waited for.
+        """Hold a slot at `host`; yields the seconds of waiting for it.
 
         Raises:
             FetchUnavailable: No slot within `wait_s`, or the host wants to be left alone.
@@ -66,7 +66,7 @@ class HostThrottle:
                 self._changed.notify_all()
 
     def pause(self, host: str, seconds: float) -> None:
-        """Leave `host` alone for `seconds`. A shorter pause does not shorten a longer one."""
+        """Leave `host` alone for `seconds`. A pause never shortens a longer one."""
         now = time.monotonic()
         with self._changed:
             until = now + min(seconds, PAUSE_MAX_S)
@@ -74,8 +74,8 @@ class HostThrottle:
             self._paused_until[host] = max(until, self._paused_until.get(host, 0.0))
 
     def refused(self, host: str, wait_s: float | None, most_s: float = PAUSE_MAX_S) -> float:
-        """Note that `host` asked to be left alone, for `wait_s` if it said so, `most_s` at most. Answers to one burst
-        count as one. Returns the seconds that it asked for, or is given if it named none."""
+        """Note that `host` asked to be left alone, for `wait_s` if it named a time, at most `most_s`. Answers to one
+        burst count as one. Returns the seconds that it named, or else the chosen pause."""
         with self._changed:
             left_s = self._paused_until.get(host, 0.0) - time.monotonic()
             if wait_s is None and left_s > 0:
@@ -87,7 +87,7 @@ class HostThrottle:
         return wait_s
 
     def served(self, host: str) -> None:
-        """Note that `host` gave what it was asked for."""
+        """Note that `host` answered with success."""
         with self._changed:
             self._refused.pop(host, None)
 

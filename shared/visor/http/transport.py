@@ -17,17 +17,17 @@ from visor.http.ssrf_guard import GuardedBackend, Resolver, resolve_host
 HTTPCORE_ERRORS: tuple[tuple[type[Exception], Callable[[str], Exception], str], ...] = (
     (httpcore.ConnectTimeout, FetchUnavailable, "does not accept connections in time"),
     (httpcore.ReadTimeout, FetchUnavailable, "does not answer in time"),
-    (httpcore.WriteTimeout, FetchUnavailable, "does not take the request in time"),
-    (httpcore.PoolTimeout, FetchUnavailable, "could not be asked: all connections are in use"),
+    (httpcore.WriteTimeout, FetchUnavailable, "does not accept the request in time"),
+    (httpcore.PoolTimeout, FetchUnavailable, "could not be reached: all connections are in use"),
     (httpcore.ConnectError, FetchUnavailable, "cannot be connected to"),
     (httpcore.NetworkError, FetchUnavailable, "broke off the connection"),
     (httpcore.RemoteProtocolError, FetchUnavailable, "does not answer in proper HTTP"),
-    (httpcore.ProtocolError, FetchFailed, "cannot be asked for this URL"),
-    (httpcore.ConnectionNotAvailable, FetchUnavailable, "could not be asked: its connection was in use"),
-    (httpcore.UnsupportedProtocol, FetchRefused, "is asked over a protocol that Visor does not speak"),
+    (httpcore.ProtocolError, FetchFailed, "cannot be sent this request"),
+    (httpcore.ConnectionNotAvailable, FetchUnavailable, "could not be reached: its connection was in use"),
+    (httpcore.UnsupportedProtocol, FetchRefused, "would need a protocol that Visor does not speak"),
     (httpcore.ProxyError, FetchUnavailable, "is behind a proxy that failed"),
 )
-"""Each error of httpcore (the first that fits), what it becomes, and how the sentence goes on after the host's name."""
+"""Errors of httpcore (the first that fits counts), our error for each, and its message after the host's name."""
 
 
 class GuardedTransport(httpx.BaseTransport):
@@ -35,9 +35,9 @@ class GuardedTransport(httpx.BaseTransport):
 
     Args:
         allow: `host:port` pairs that may be connected to although they are not public.
-        resolver: Where addresses of names come from.
-        ssl_context: How servers prove their names; by default as httpx does it (`SSL_CERT_FILE` counts).
-        connections_max: Connections at once, and names resolved at once.
+        resolver: Resolves host names.
+        ssl_context: How servers prove their names; by default as in httpx (`SSL_CERT_FILE` counts).
+        connections_max: Most concurrent connections, and most names resolved at once.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class GuardedTransport(httpx.BaseTransport):
 
 @functools.cache
 def _trust(cert_file: str | None, cert_dir: str | None) -> ssl.SSLContext:
-    """The authorities that these variables name, or those of certifi: one for all pools, since reading takes 20 ms."""
+    """The authorities that these variables name, or certifi's; shared by all pools, since reading takes 20 ms."""
     return httpx.create_ssl_context()
 
 
@@ -104,7 +104,7 @@ def _mapping_errors(url: httpx.URL) -> Iterator[None]:
 
 
 def map_httpcore_error(exc: Exception, url: httpx.URL) -> Exception:
-    """What an error in `HTTPCORE_ERRORS` means for the URL that was asked for."""
+    """Our error for one in `HTTPCORE_ERRORS`, for the requested URL."""
     if isinstance(exc, httpcore.ConnectError) and "CERTIFICATE_VERIFY_FAILED" in str(exc):
         return FetchFailed(f"{url.host} cannot prove its name: {exc}", remedy="Its owner has to renew its certificate")
     make, ending = next((make, ending) for kind, make, ending in HTTPCORE_ERRORS if isinstance(exc, kind))

@@ -1,4 +1,4 @@
-"""Which URLs are fetched, by their form. Where they lead is checked on connecting (`visor.http.ssrf_guard`)."""
+"""Which forms of URLs are fetched. Their addresses are checked on connecting (`visor.http.ssrf_guard`)."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from visor.errors import FetchFailed, FetchRefused
 from visor.http.ssrf_guard import host_and_port
 
 PORTS = frozenset({80, 443, 8000, 8080, 8182, 8443})
-"""Ports that web servers use (8182: IIIF). Others only through `allow_hosts`: Visor is no port scanner."""
+"""Ports that web servers use (8182: IIIF). Others only through `allow_hosts`: Visor is not a port scanner."""
 
 
 def validate_url(text: str, allow: Collection[str]) -> httpx.URL:
-    """The URL, normalised, if its form is one that Visor fetches.
+    """The URL, normalised, if Visor fetches URLs of its form.
 
     Args:
-        allow: `host:port` pairs whose port may be any.
+        allow: `host:port` pairs that may have any port.
 
     Raises:
-        FetchRefused: It is not.
+        FetchRefused: Visor does not fetch such URLs.
     """
     shown = repr(text.partition("?")[0][:200])
     try:
@@ -40,7 +40,7 @@ def validate_url(text: str, allow: Collection[str]) -> httpx.URL:
         raise FetchRefused(
             f"The URL on {host} carries a user name or password",
             valid="A URL without 'user:password@'",
-            remedy="Remove that part; what needs a password cannot be shown to others",
+            remedy="Remove that part; an image that needs a password cannot be shown to others",
         )
     if _port_of(url) not in PORTS and host_key(url) not in allow:
         raise FetchRefused(
@@ -52,7 +52,7 @@ def validate_url(text: str, allow: Collection[str]) -> httpx.URL:
 
 
 def resolve_redirect(response: httpx.Response, allow: Collection[str]) -> httpx.URL:
-    """Where a redirect leads, if that is a URL that Visor fetches. Raises as `validate_url`, or `FetchFailed`."""
+    """The target of a redirect, if Visor fetches it. Raises as `validate_url`, or `FetchFailed`."""
     location = response.headers.get("location")
     host = response.url.host
     if location is None:
@@ -65,7 +65,7 @@ def resolve_redirect(response: httpx.Response, allow: Collection[str]) -> httpx.
 
 
 def host_of(url: str) -> str:
-    """The host of any URL with its port, if that is not its scheme's."""
+    """The host of any URL, with its port if that is not its scheme's default."""
     try:
         return httpx.URL(url).netloc.decode("ascii").rpartition("@")[2] or "nowhere"
     except (httpx.InvalidURL, ValueError):

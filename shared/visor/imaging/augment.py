@@ -18,7 +18,7 @@ PILE_SHARE = 0.4
 
 
 def cut_out(image: Image.Image) -> Image.Image | None:
-    """What stands on a plain ground, RGBA and cropped to it; None where the image has no plain ground."""
+    """The thing on a plain ground, RGBA and cropped to it; None if the image has no plain ground."""
     rgb = image.convert("RGB")
     rgb.thumbnail((SIDE // 2, SIDE // 2))
     pixels = np.asarray(rgb, np.int16)
@@ -45,7 +45,7 @@ def augment(thing: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 
 def _connected_to_border(mask: Array) -> Array:
-    """The pixels of a (h, w) bool mask from which a way within the mask leads to the border."""
+    """The pixels of a (h, w) bool mask that are connected to the border within the mask."""
     reached = np.zeros_like(mask)
     reached[[0, -1]], reached[:, [0, -1]] = mask[[0, -1]], mask[:, [0, -1]]
     before = -1
@@ -62,7 +62,7 @@ def _connected_to_border(mask: Array) -> Array:
 
 
 def _ground(rng: np.random.Generator) -> Image.Image:
-    """Noise with the spectrum of photos in two muted colours, bars like shelves half of the time, and falling light."""
+    """Noise with the spectrum of photos in two muted colours, half of the time bars like shelves, and uneven light."""
     fall = _RADIUS ** rng.uniform(1.0, 1.9)
     noise = [np.fft.irfft2(np.fft.rfft2(rng.standard_normal((SIDE, SIDE))) / fall, (SIDE, SIDE)) for _ in range(2)]
     first, second = ((one - one.mean()) / one.std() for one in noise)
@@ -92,7 +92,7 @@ def _put(scene: Image.Image, thing: Image.Image, size: float, centre: Array, rng
 
 
 def _spoiled(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """In poor light, noisy, mostly blurred, and saved as a small JPEG."""
+    """The image in poor light, noisy, mostly blurred, and saved as a small JPEG."""
     levels = (np.arange(256, dtype=np.float32) / 255) ** rng.uniform(0.7, 1.6) * rng.uniform(0.6, 1.1)
     lit = levels[:, None] * rng.uniform(0.93, 1.06, 3)
     light = rng.normal(0, rng.uniform(0, 0.03), (*image.size[::-1], 3))
@@ -108,5 +108,5 @@ def _spoiled(image: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 _BILINEAR = Image.Resampling.BILINEAR
 _RADIUS = np.hypot(np.fft.fftfreq(SIDE)[:, None], np.fft.rfftfreq(SIDE))
-"""Of each frequency of a real (SIDE, SIDE) plane, as `rfft2` orders them; 1 in place of the mean's 0."""
+"""Radius of each frequency of a real (SIDE, SIDE) plane, in the order of `rfft2`; 1 in place of the mean's 0."""
 _RADIUS[0, 0] = 1.0

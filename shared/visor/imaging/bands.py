@@ -1,7 +1,7 @@
-"""Large PNG and TIFF files a few rows at a time, for pictures that as a whole would take too much memory.
+"""Large PNG and TIFF files a few rows at a time, for pictures that would need too much memory as a whole.
 
-Pillow decodes whole files only. So each band becomes a small file of its own: a PNG that begins with the last row of
-the band before, to which the filters of the next row refer; a TIFF of some of the strips, or of one row of tiles.
+Pillow decodes only whole files. So each band becomes a small file: a PNG that begins with the last row of the previous
+band, to which the filters of the next row refer; a TIFF of some of the strips, or of one row of tiles.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ BAND_BYTES = 8_000_000
 PIECE_BYTES = 1 << 16
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 _PNG_ROWS = {"L": "L", "RGB": "RGB", "LA": "LA", "RGBA": "RGBA", "P": "P", "I;16": "I;16B"}
-"""Mode of Pillow, and its raw mode that gives a row's bytes as they stand in the file."""
+"""Pillow's mode, and its raw mode that returns a row's bytes as they are in the file."""
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 
 _TIFF_KEPT = {258, 259, 262, 266, 277, 284, 292, 293, 317, 320, 322, 323, 332, 338, 339, 347, 530}
@@ -30,7 +30,7 @@ _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_COUNTS = 322, 323, 324, 325
 
 
 def png_bands(data: bytes, image: Image.Image) -> Iterator[Image.Image]:
-    """The rows of an opened PNG; nothing if it cannot be read so: interlaced, or 16 bits in several channels."""
+    """The rows of an opened PNG; nothing if it cannot be read in bands: interlaced, or 16 bits in several channels."""
     depth, colour, interlaced = data[24], data[25], data[28]
     if interlaced or image.mode not in _PNG_ROWS or depth != (16 if image.mode == "I;16" else 8):
         return
@@ -47,7 +47,7 @@ def png_bands(data: bytes, image: Image.Image) -> Iterator[Image.Image]:
                 raw = [stored.compress(before), stored.compress(view[: count * row_bytes]), stored.flush()]
             del rows[: count * row_bytes]
             size = struct.pack(">II", image.width, count + bool(before))
-            # The sum of the pixels' chunk, left out here, is not looked at.
+            # The checksum of the pixels' chunk, 0 here, is not checked.
             length = struct.pack(">I", sum(map(len, raw)))
             body = b"".join([_chunk(b"IHDR", size + data[24:29]), head, length, b"IDAT", *raw, bytes(4)])
             with PngImageFile(BytesIO(_PNG_START + body + _chunk(b"IEND", b""))) as band:
@@ -60,17 +60,17 @@ def png_bands(data: bytes, image: Image.Image) -> Iterator[Image.Image]:
 
 
 def tiff_bands(data: bytes, image: TiffImageFile) -> Iterator[Image.Image]:
-    """The rows of an opened TIFF; nothing if it cannot be read so: a plane for each channel, or one huge strip."""
+    """The rows of an opened TIFF; nothing if it cannot be read in bands: a plane per channel, or one huge strip."""
     tags = image.tag_v2
     width, height, tiled = tags[_WIDTH], tags[_HEIGHT], _TILE_OFFSETS in tags
     offsets, counts = tags[_TILE_OFFSETS if tiled else _OFFSETS], tags[_TILE_COUNTS if tiled else _COUNTS]
     rows = tags[_TILE_HEIGHT] if tiled else min(tags.get(_ROWS, height), height)
     across = -(-width // tags[_TILE_WIDTH]) if tiled else 1
     if not tiled and tags.get(_COMPRESSION, 1) == 1 and len(offsets) == 1:
-        # Nothing is compressed, so that the rows of the one strip are strips as well.
+        # Nothing is compressed, so each row of the one strip can be a strip.
         rows, row_bytes = 1, -(-width * sum(tags.get(_BITS, (1,))) // 8)
         offsets, counts = range(offsets[0], offsets[0] + row_bytes * height, row_bytes), [row_bytes] * height
-    # Strips are small, sometimes one row each: as many at once as a band may have.
+    # Strips are small, sometimes one row each: take as many as fit in a band.
     step = 1 if tiled else max(1, BAND_BYTES // (rows * width * 4))
     if tags.get(_PLANES, 1) != 1 or rows * width > BAND_BYTES or len(offsets) < -(-height // rows) * across:
         return
@@ -94,7 +94,7 @@ def _tiff(tags: ImageFileDirectory_v2, own: Mapping[int, int], parts: Sequence[b
         directory.tagtype[tag] = TiffTags.LONG
         directory[tag] = value
     if tiled:
-        # What Pillow itself does for strips: they begin behind the directory.
+        # Pillow itself does this for strips: they begin after the directory.
         size = len(header) + len(directory.tobytes(len(header)))
         directory[where] = tuple(size + start for start in starts)
     return header + directory.tobytes(len(header)) + b"".join(parts)
@@ -113,7 +113,7 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
 
 
 def _pieces(data: bytes) -> Iterator[memoryview]:
-    """What is to be inflated, in pieces: each may become a thousand times as large."""
+    """The compressed pixels in pieces: each may inflate to a thousand times its size."""
     for kind, body in _chunks(data):
         if kind == b"IDAT":
             yield from (body[at : at + PIECE_BYTES] for at in range(0, len(body), PIECE_BYTES))

@@ -1,4 +1,4 @@
-"""The boxes that JPEG 2000 and JPEG XL files are made of (ISO 14496-12, 4.2)."""
+"""The boxes of JPEG 2000 and JPEG XL files (ISO 14496-12, 4.2)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 
 def boxes(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Kind of each box, and the place `[start, end)` of its body, until one has no possible length."""
+    """Kind of each box, and the range `[start, end)` of its body, until one has an impossible length."""
     at = 0
     while at + 8 <= len(data):
         length, kind, start = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8], at + 8

@@ -1,4 +1,4 @@
-"""What colours an image has: a soft histogram over a and b of CIE L*a*b* and over light."""
+"""The colours of an image: a soft histogram over a, b and lightness of CIE L*a*b*."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BINS, BIN_WIDTH = 9, 16.0
 """Centres of bins along a and b, from -64 to 64."""
 COLOURS = BINS * BINS * 2
 GROUND_DISTANCE, GROUND_SHARE = 12.0, 0.75
-"""A border that is this even is a plain ground, which tells nothing about the thing in front of it."""
+"""A border this even is a plain ground, which is not informative about the thing in front of it."""
 _XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]], np.float32)
 _WHITE = np.array([0.9505, 1.0, 1.089], np.float32)
 
@@ -24,7 +24,7 @@ def colour_signature(image: Image.Image, box: tuple[float, float, float, float] 
     """Square roots of the histogram, scaled to length 255: (162,) uint8. A plain ground is left out.
 
     Args:
-        box: Left, upper, right and lower edge in pixels of what counts; None: all.
+        box: Left, upper, right and lower edge in pixels of the part that counts; None: all.
     """
     small = image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BOX, box)
     lab = _lab(np.asarray(small, np.float32) / 255)
@@ -49,7 +49,7 @@ def _lab(rgb: Array) -> Array:
 
 
 def _histogram(lab: Array, weights: Array) -> Array:
-    """(162,): each pixel is shared out among the four nearest bins of (a, b) and between dark and light."""
+    """(162,): each pixel is distributed over the four nearest bins of (a, b) and over dark and light."""
     a, b = (np.clip(lab[..., i] / BIN_WIDTH + BINS // 2, 0, BINS - 1.001) for i in (1, 2))
     light = np.clip(lab[..., 0] / 100, 0, 1)
     counts = np.zeros(COLOURS)

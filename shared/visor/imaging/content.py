@@ -1,8 +1,8 @@
-"""How much there is to see in a picture: below a floor, nothing can be said to be like it.
+"""How much there is to see in a picture: below a floor, there is nothing to compare with others.
 
 A blank sheet, a disc or a gradient is near to any drawing on a plain ground, and its hash near to the hash of many.
-Some measurements tell such a picture from those that show something; docs/decisions/nothing-to-compare.md has the
-evidence, also for what does not tell them apart: PDQ's own quality, entropy, the share of all edges.
+Some measurements tell such a picture from those that show something. docs/decisions/nothing-to-compare.md has the
+evidence, also for those that do not: PDQ's own quality, entropy, the share of all edges.
 """
 
 from __future__ import annotations
@@ -18,37 +18,37 @@ Plane = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
 SIDE = 128
-"""Most pixels across and down in which edges are looked for. A smaller image is not enlarged: that would smooth it."""
+"""Most pixels across and down in which edges are sought. A smaller image is not enlarged: that would smooth it."""
 SIDE_MIN = 8
 COARSE_SIDE = 64
 """Edge of the square in which neighbours are correlated and missing rows counted: JPEG's blocks vanish in it."""
 EDGE_MIN = 12.0
-"""Laplacian (4 times a pixel's luma less its neighbours') from which a pixel is on an edge."""
+"""Laplacian (4 times a pixel's luma minus its neighbours') from which a pixel is on an edge."""
 GROUND_DISTANCE = 16.0
 """Largest difference of a channel (0…255) between a pixel of the ground and the border's median colour."""
 RIM = 2
-"""Pixels on both sides of where the ground ends that belong to the subject's outline."""
+"""Pixels on both sides of the ground's border that belong to the subject's outline."""
 COLOUR_DISTANCE = 48
-"""Largest difference of a channel between a pixel and the flat colour that it counts for."""
+"""Largest difference of a channel between a pixel and the flat colour as which it counts."""
 COLOUR_SHARE_MIN = 0.02
-"""Share of the pixels that a colour needs to count: what softens the edges of a lettering has less."""
+"""Share of the pixels that a colour needs to count: colours that smooth the edges of lettering have less."""
 COLOURS_MAX = 8
 """More are not counted."""
 MISSING_DISTANCE = 3.0
-"""Largest difference of a channel within the rows that a decoder filled in for what it had not."""
+"""Largest difference of a channel within the rows that a decoder filled in for missing ones."""
 
 QUERY_INNER_MIN = 0.010
-"""Floor for a query: a lettering or a disc, also as JPEG, has at most 0.008; photos have 0.060, packshots 0.038."""
+"""Floor for a query: lettering or a disc, also as JPEG, has at most 0.008; photos have 0.060, packshots 0.038."""
 ITEM_INNER_MIN = 0.001
 """Floor for the catalogue: 14 of 534 drawings have less than 0.010, and all that show something at least 0.001."""
 EDGES_MIN, COLOURS_MIN = 0.010, 4
-"""With so many edges of any kind and so many colours a flat drawing shows something although nothing is within its
-outlines: a disc, a square, a lettering have one or two colours, a gradient four and no edge."""
+"""With this share of edges of any kind and this many colours, a flat drawing shows something although its outlines are
+empty inside: a disc, a square or lettering has one or two colours, a gradient four and no edge."""
 CORRELATION_MIN = 0.3
 """Noise has −0.01 to 0.02, pictures 0.52 and more."""
 MISSING_MAX = 0.4
-"""Halves of pictures miss 0.45 to 0.8 of their height; 1,401 whole ones miss nothing. With less missing, what is there
-can be compared."""
+"""Cut pictures lack 0.45 to 0.8 of their height; 1,401 whole ones lack nothing. If less is missing, the rest can be
+compared."""
 
 
 class Emptiness(StrEnum):
@@ -61,21 +61,21 @@ class Emptiness(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What there is to see in one picture."""
+    """Measurements of what one picture shows."""
 
     inner: float
     """Share of pixels on an edge, 0…1, without the outline of the subject on its ground."""
     edges: float
-    """The same with outlines."""
+    """The same including the outline."""
     colours: int
-    """Clearly different ones, 1 to `COLOURS_MAX`; only counted where there are few inner edges."""
+    """Number of clearly different colours, 1 to `COLOURS_MAX`; only counted if there are few inner edges."""
     correlation: float
-    """Of a pixel with its neighbours, −1…1; 1 in a picture of one colour."""
+    """Correlation of a pixel with its neighbours, −1…1; 1 in a picture of one colour."""
     missing: float
-    """Share of the height, 0…1, from the bottom up, that has one colour which the rest of the border has not."""
+    """Share of the height, 0…1, from the bottom up, in one colour that most of the other border does not have."""
 
     def emptiness(self, inner_min: float) -> Emptiness | None:
-        """Why there is nothing to compare in it; None where there is something.
+        """Why there is nothing to compare in it; None if there is something.
 
         Args:
             inner_min: `QUERY_INNER_MIN` or `ITEM_INNER_MIN`.
@@ -103,7 +103,7 @@ def content_of(pixels: Image.Image) -> Content:
 
 
 def _scaled(pixels: Image.Image, width: int, height: int) -> Plane:
-    """(height, width, 3) float32, 0…255: the whole picture, squeezed."""
+    """(height, width, 3) float32, 0…255: the whole picture, squeezed to this size."""
     is_smaller = pixels.width >= width and pixels.height >= height
     how = Image.Resampling.BOX if is_smaller else Image.Resampling.BICUBIC
     return np.asarray(pixels.resize((width, height), how), np.float32)
@@ -115,7 +115,7 @@ def _luma(scaled: Plane) -> Plane:
 
 
 def _edges(scaled: Plane) -> tuple[float, float]:
-    """Shares of pixels on an edge: without outlines, and all."""
+    """Shares of pixels on an edge: without the outline, and all."""
     luma = _luma(scaled)
     edges = np.zeros(luma.shape, bool)
     around = luma[:-2, 1:-1] + luma[2:, 1:-1] + luma[1:-1, :-2] + luma[1:-1, 2:]
@@ -127,7 +127,7 @@ def _edges(scaled: Plane) -> tuple[float, float]:
 
 
 def _colours(pixels: Image.Image) -> int:
-    """Colours of at least `COLOUR_SHARE_MIN` of the pixels, the most frequent first taking what is near to it."""
+    """Number of colours with at least `COLOUR_SHARE_MIN` of the pixels; the most frequent first takes its near ones."""
     left = np.asarray(pixels.resize((COARSE_SIDE, COARSE_SIDE), Image.Resampling.NEAREST), np.int32).reshape(-1, 3)
     enough, found = COLOUR_SHARE_MIN * len(left), 0
     for _ in range(2 * COLOURS_MAX):

@@ -42,17 +42,17 @@ _OPENERS: dict[str, Callable[[BytesIO], ImageFile.ImageFile]] = {
     "JXL": JpegXLImageFile,
 }
 FORMATS = (*_OPENERS, "RAW")
-"""What is decoded; of RAW the largest preview."""
+"""The formats that are decoded; of RAW the largest preview."""
 BYTES_MAX, BYTES_A_PIXEL = 400_000_000, 6
-"""Memory that a decoder may take: so much, or so much for each pixel of a larger `pixels_max`."""
+"""Memory that a decoder may use: in all, or for each pixel of `pixels_max` if that is more."""
 SIZE_FACTOR_MAX = {"JPEG": 10, "TIFF": 10, "JPEG2000": 10}
-"""A file that is scaled down may have so many times `pixels_max`, of other formats 3 times: more takes too long."""
+"""A file that is scaled down may have this many times `pixels_max`, other formats 3 times: more takes too long."""
 FRAMES_MAX = 32
-"""Frames of an animation that are searched for one that is not blank."""
+"""Most frames of an animation that are searched for one that is not blank."""
 FRAME_DEVIATION_MIN = 10.0
 """Standard deviation of grey values (0…255) from which a frame counts as not blank."""
 SCANS_MAX = 64
-"""A progressive JPEG has about ten scans; thousands of them are a way to keep a processor busy."""
+"""A progressive JPEG has about ten scans; thousands of them can keep a processor busy."""
 PIECES_MAX = 200_000
 """Strips or tiles of a TIFF. Each takes 7 µs, and a scan of 366 megapixels with a strip for each row has 20,000."""
 PAGES_MAX = 8
@@ -61,20 +61,20 @@ MISSING_MAX = 0.5
 """Share of a JPEG's rows that may be missing at its end."""
 
 _BYTES = {"WEBP": 17, "AVIF": 10, "HEIF": 8, "JPEG2000": 20, "JXL": 8}
-"""What a decoder takes for each pixel, as measured; the others take what Pillow's image takes."""
+"""Memory that a decoder needs for each pixel, as measured; the others need what Pillow's image does."""
 _ALPHA_BYTES = {"AVIF": 3, "HEIF": 5}
-"""Besides, where there is an alpha channel, at 4:4:4."""
+"""Additional bytes a pixel for an alpha channel, at 4:4:4."""
 _MOVING_BYTES = {"GIF": 14, "PNG": 14, "AVIF": 17}
-"""Of animations, with the frame before and one of both."""
+"""Bytes a pixel for animations, with the previous frame and the combined one."""
 _MODE_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2}
 _VALID = "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, HEIC, JPEG 2000, JPEG XL and RAW with a preview are decoded"
 _SAVE_ANEW = "Open it in a picture program and save it as JPEG or PNG"
 _WITH_ANIMATIONS = frozenset({"GIF", "PNG", "WEBP", "AVIF"})
 _ORIENTATION_TAG, _MAKE_TAG, _DNG_TAG, _SUBFILE_TAG = 0x0112, 0x010F, 0xC612, 0x00FE
 _NOT_WHOLE = 0b101
-"""Of a TIFF's pages: those of less resolution, and masks."""
+"""Flags of a TIFF's page with reduced resolution, or with a mask."""
 _FILLED_IN = 126, 129
-"""Greys that a decoder fills in for what a JPEG lacks."""
+"""Range of greys that a decoder fills in for missing rows of a JPEG."""
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -99,7 +99,7 @@ class DecodedImage:
     """Mode RGB, sRGB, upright, without metadata."""
     width: int
     height: int
-    """Size in pixels of the picture as it came, upright; `pixels` is smaller if a `side_hint` allowed it."""
+    """Size in pixels of the original picture, upright; `pixels` is smaller if a `side_hint` allowed it."""
     format: str
     """One of `FORMATS`."""
     frame: int
@@ -107,20 +107,20 @@ class DecodedImage:
 
 
 def decode_image(data: bytes | memoryview, *, pixels_max: int, side_hint: int | None = None) -> DecodedImage:
-    """The picture in `data`: of an animation the first frame that is not blank, of several pages the first that is no
+    """The picture in `data`: the first non-blank frame of an animation, or the first of several pages that is not a
     thumbnail or mask of another.
 
-    A JPEG whose end is missing is decoded as browsers do it, as long as half of its rows are there.
+    A JPEG whose end is missing is decoded as in browsers, if at least half of its rows are there.
 
     Args:
         data: A whole file.
-        pixels_max: Most pixels of the result. They and the memory that decoding takes (`BYTES_MAX`) are checked before
-            any pixel is decoded.
-        side_hint: If given, the pixels may be scaled down by a whole factor; the shorter side keeps at least so many,
-            as far as memory allows. What is limited then is the size that a file is decoded to.
+        pixels_max: Most pixels of the result. They and the memory for decoding (`BYTES_MAX`) are checked before any
+            pixel is decoded.
+        side_hint: If given, the pixels may be scaled down by a whole factor; the shorter side keeps at least this many
+            pixels, as far as memory allows. The limit then applies to the size that a file is decoded to.
 
     Raises:
-        UndecodableImage: Anything else than a picture of `FORMATS` within the limits.
+        UndecodableImage: The data is not a picture of `FORMATS` within the limits.
     """
     data = bytes(data)
     file = _File(data, _form(data), pixels_max, side_hint)
@@ -130,7 +130,7 @@ def decode_image(data: bytes | memoryview, *, pixels_max: int, side_hint: int | 
         except OSError as exc:
             if file.form != "JPEG" or "truncated" not in str(exc):
                 raise
-            # With a marker of the end, the decoder fills in what is missing before it.
+            # With an end marker, the decoder fills in the missing rows before it.
             return replace(file, data=data + END, is_cut=True).decoded()
     except UndecodableImage:
         raise
@@ -149,7 +149,7 @@ class _File:
     is_cut: bool = False
 
     def open(self) -> ImageFile.ImageFile:
-        """Not by `Image.open`, which judges by the size of the file, and not by that which it is decoded to."""
+        """Open the file; not with `Image.open`, which limits the size of the file, not the size it is decoded to."""
         if self.form == "JPEG" and has_more_scans(self.data, SCANS_MAX):
             raise UndecodableImage(f"The JPEG has more than {SCANS_MAX} scans", valid=_VALID, remedy=_SAVE_ANEW)
         try:
@@ -160,7 +160,7 @@ class _File:
         return image
 
     def decoded(self, orientation: int = 1) -> DecodedImage:
-        """Its picture, turned by `orientation` if the file itself says nothing."""
+        """Its picture, turned by `orientation` if the file itself has none."""
         preview = self._preview() if self.form in ("RAW", "TIFF") else None
         if preview is not None:
             return preview
@@ -186,7 +186,7 @@ class _File:
         return DecodedImage(pixels=pixels, width=width, height=height, format=self.form, frame=index)
 
     def _preview(self) -> DecodedImage | None:
-        """What a camera's file shows of itself, if that is more than the first picture in it."""
+        """The preview in a camera's file, if it is larger than the file's first picture."""
         pixels, orientation = 0, 1
         if self.form == "TIFF":
             try:
@@ -196,7 +196,7 @@ class _File:
                     pixels = image.width * image.height
                     orientation = image.tag_v2.get(_ORIENTATION_TAG, 1)
             except UnidentifiedImageError:
-                pass  # raw data, which are none of Pillow's modes
+                pass  # raw data in none of Pillow's modes
         start, found = largest_preview(self.data)
         if found <= pixels:
             if self.form == "TIFF":
@@ -218,14 +218,14 @@ class _File:
             raise _too_many_pixels(f"{width:,} x {height:,} pixels", limit)
 
     def _factor(self, width: int, height: int) -> int:
-        """By how much the sides of a picture are divided."""
+        """The divisor of a picture's sides."""
         if self.side_hint is None:
             return 1
         fitting = math.isqrt((width * height - 1) // self.pixels_max) + 1
         return max(1, min(width, height) // self.side_hint, fitting)
 
     def _fits(self, image: ImageFile.ImageFile, size: tuple[int, int]) -> bool:
-        """Whether there is the memory to decode it to that size."""
+        """Whether there is enough memory to decode it to that size."""
         depth = 16 if has_sixteen_bits(image) else image.info.get("bit_depth", 8)
         a_pixel = _BYTES.get(self.form) or _MODE_BYTES.get(image.mode, 4) + 1
         a_pixel += _ALPHA_BYTES.get(self.form, 0) * (image.mode == "RGBA")
@@ -235,7 +235,7 @@ class _File:
         if self.form == "JPEG2000":
             needed += structure_bytes(self.data)
         if image.info.get("progressive"):
-            # All coefficients are kept, at the size of the file; some channels have fewer of them.
+            # All coefficients are kept, at the file's size; some channels have fewer of them.
             layers = getattr(image, "layer", ())
             most = max((across * down for _, across, down, _ in layers), default=1)
             needed += 2 * image.width * image.height * sum(across * down for _, across, down, _ in layers) // most
@@ -246,7 +246,7 @@ class _File:
         return max(self.pixels_max * BYTES_A_PIXEL, BYTES_MAX)
 
     def _still(self, image: ImageFile.ImageFile) -> Image.Image:
-        """The only picture: as a whole if there is the memory, else in bands."""
+        """The only picture: decoded as a whole if there is enough memory, else in bands."""
         whole_size, size = image.size, self._scaled(image)
         if self._fits(image, size):
             deep = has_sixteen_bits(image)
@@ -263,7 +263,7 @@ class _File:
         bands: Iterator[Image.Image] = iter(())
         turn = 1
         if isinstance(image, TiffImageFile):
-            # Of a whole TIFF, Pillow itself turns the pixels.
+            # Pillow itself turns the pixels only of a whole TIFF.
             bands, turn = tiff_bands(self.data, image), image.tag_v2.get(_ORIENTATION_TAG, 1)
             size = image.tag_v2[256], image.tag_v2[257]
         elif self.form == "PNG":
@@ -282,7 +282,7 @@ class _File:
         return again
 
     def _scaled(self, image: ImageFile.ImageFile) -> tuple[int, int]:
-        """Have the decoder itself scale as far as is wanted, or further where memory is short; returns that size."""
+        """Make the decoder itself scale as far as wanted, or further if memory is short; returns the size."""
         width, height = image.size
         powers = 3 if self.form == "JPEG" else levels(self.data) if self.form == "JPEG2000" else 0
         powers *= self.side_hint is not None
@@ -290,7 +290,7 @@ class _File:
         while power < powers and not self._fits(image, (width >> power, height >> power)):
             power += 1
         if self.form == "JPEG2000":
-            # Not by its `reduce`: that rounds sizes to the nearest, and the decoder rounds them up.
+            # Not with its `reduce`: that rounds sizes to the nearest, but the decoder rounds them up.
             size = -(-width >> power), -(-height >> power)
             (tile,) = image.tile
             assert isinstance(tile.args, tuple)
@@ -299,13 +299,13 @@ class _File:
         elif power:
             image.draft(None, (max(1, width >> power), max(1, height >> power)))
         elif self.form == "HEIF" and self.side_hint and not self._fits(image, (width, height)):
-            # One of the thumbnails within it, as the smaller side of those may be less than is wanted.
+            # One of the thumbnails in it; half, because a thumbnail's smaller side may be less than wanted.
             image.draft(None, (self.side_hint // 2, self.side_hint // 2))
             return image.size
         return -(-width >> power), -(-height >> power)
 
     def _sensible_frame(self, image: ImageFile.ImageFile) -> tuple[Image.Image, int]:
-        """The first frame that is not blank, else the one that is least so, and its number."""
+        """The first frame that is not blank, else the least blank one, and its number."""
         if not self._fits(image, image.size):
             raise self._too_large(*image.size)
         frames = max(1, min(FRAMES_MAX, self.pixels_max // (image.width * image.height)))
@@ -316,7 +316,7 @@ class _File:
                 image.load()
                 frame = flattened(reduced(bands_of(image.copy()), image.size, self._factor(*image.size)))
             except Exception:
-                # The end, or a broken frame: what came before it is a picture all the same.
+                # The end, or a broken frame: the frames before it are still usable.
                 if best is None:
                     raise
                 break
@@ -337,7 +337,7 @@ class _File:
 
 
 def _form(data: bytes) -> str:
-    """What the bytes begin like. Raises `UndecodableImage` if that is nothing that is decoded."""
+    """The format that the bytes begin with. Raises `UndecodableImage` if it is not one that is decoded."""
     if not data:
         raise UndecodableNow("The file is empty", valid=_VALID, remedy="Use the whole file")
     form = image_format(data)
@@ -357,45 +357,45 @@ def _form(data: bytes) -> str:
 
 
 def _turn_to_picture(tiff: TiffImageFile) -> None:
-    """Go to the first page that is no thumbnail or mask of another one; else to the first."""
+    """Go to the first page that is not a thumbnail or mask of another one; else to the first."""
     try:
         for page in range(PAGES_MAX):
             tiff.seek(page)
             kind = tiff.tag_v2.get(_SUBFILE_TAG, 0)
             if not (isinstance(kind, int) and kind & _NOT_WHOLE):
                 return
-    except Exception:  # noqa: BLE001, S110 - there is no such page, or a broken one: the first is a picture all the same
+    except Exception:  # noqa: BLE001, S110 - there is no such page, or a broken one: the first is still a picture
         pass
     tiff.seek(0)
 
 
 def _shown(bmp: Image.Image) -> Image.Image:
-    """As browsers show it: Windows' programs leave the alpha of what has none at 0."""
+    """The image as browsers show it: Windows programs leave the alpha channel at 0 if it is unused."""
     if bmp.mode == "RGBA" and bmp.getchannel("A").getextrema() == (0, 0):
         bmp.putalpha(255)
     return bmp
 
 
 def _orientation(exif: bytes | None) -> int:
-    """The EXIF orientation, 1 to 8; 1 if there is none or it is broken. XMP's is ignored, as browsers do."""
+    """The EXIF orientation, 1 to 8; 1 if there is none or it is broken. XMP's is ignored, as in browsers."""
     try:
         tags = Image.Exif()
         tags.load(exif or b"")
         value = tags.get(_ORIENTATION_TAG, 1)
         return value if isinstance(value, int) else 1
-    except Exception:  # noqa: BLE001 - broken metadata raises anything, and the pixels are good without it
+    except Exception:  # noqa: BLE001 - broken metadata can raise anything, and the pixels are good without it
         return 1
 
 
 def _raw_orientation(data: bytes) -> int:
-    """Of a RAW file that is almost a TIFF, or of Canon's, which has one within it."""
+    """The orientation in a RAW file that is almost a TIFF, or in Canon's, which contains one."""
     start = 0 if data[:2] in (b"II", b"MM") else data.find(b"CMT1") + 4
     order = data[start : start + 2]
     return _orientation(b"Exif\0\0" + order + (b"*\0" if order == b"II" else b"\0*") + data[start + 4 :])
 
 
 def _filled_in_share(frame: Image.Image) -> float:
-    """Share of the rows, from the bottom up, that are nothing but what a decoder fills in."""
+    """Share of the rows, from the bottom up, that a decoder filled in."""
     values = np.asarray(frame)
     low, high = _FILLED_IN
     there = np.flatnonzero(((values < low) | (values > high)).reshape(frame.height, -1).any(axis=1))
@@ -411,7 +411,7 @@ def _too_many_pixels(found: str, limit: int) -> UndecodableImage:
 
 
 def _reason(exc: Exception, file: _File) -> UndecodableImage:
-    """What an exception of the decoders means."""
+    """The error for an exception of the decoders."""
     if isinstance(exc, Image.DecompressionBombError | Image.DecompressionBombWarning):
         return _too_many_pixels("too many pixels to be decoded safely", file.pixels_max)
     if isinstance(exc, MemoryError):

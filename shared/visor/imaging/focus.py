@@ -1,4 +1,4 @@
-"""What counts of a picture: the part within a box, without what was painted out."""
+"""The part of a picture that counts: within a box, without the areas that were painted out."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from visor.errors import BadRequest
 from visor.schema.search import Box
 
 BOX_SIDE_MIN = 8
-"""Pixels: a smaller box holds nothing to look at."""
+"""Pixels: a smaller box is too small to embed."""
 
 
 def focus(pixels: Image.Image, box: Box | None, exclude: Sequence[Box]) -> Image.Image:
-    """What counts of a picture: the part within `box`, cut down to what `exclude` leaves of it.
+    """The part of a picture that counts: within `box`, cropped to what `exclude` leaves of it.
 
-    Excluded parts that remain inside are filled with the mean colour of the rest, which says the least to the model.
+    Excluded parts that remain inside are filled with the mean colour of the rest, which affects the model least.
 
     Args:
         box, exclude: x, y, width, height as fractions of the sides.

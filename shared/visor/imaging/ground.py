@@ -1,4 +1,4 @@
-"""The ground to lay a transparent image on: white, unless what it shows would not be seen there."""
+"""The ground for a transparent image: white, unless its subject would not be visible on white."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from PIL import Image
 
 WHITE, GREY = (255, 255, 255), (96, 96, 96)
 VISIBLE_MIN = 0.2
-"""Share of a subject, weighed by its alpha, that must stand out from white. A white flash has 0, a ghost with black
+"""Share of a subject, weighted by its alpha, that must stand out from white. A white flash has 0, a ghost with black
 eyes 0.17, a volleyball drawn in black lines 0.27."""
 VISIBLE_DISTANCE = 24.0
 """Difference from white (0…255, greatest of the channels) from which a pixel stands out."""
 SAMPLES_SIDE = 256
-"""Pixels across and down that are looked at: all of them would take as much memory as the image again."""
+"""Pixels across and down that are examined: all of them would need as much memory as the image again."""
 
 
 def contrasting_ground(rgba: Image.Image) -> tuple[int, int, int]:

@@ -11,13 +11,13 @@ import numpy as np
 
 END = b"\xff\xd9"
 PREVIEWS_MAX = 64
-"""Beginnings that are looked at in one file; cameras write up to five previews."""
+"""Possible starts of a preview that are examined in one file; cameras write up to five previews."""
 SEGMENTS_MAX = 1_000
-"""Segments before a preview's pixels that are looked at. A colour profile takes 255 at most; millions of empty ones,
-behind each of those beginnings, would keep a processor busy for minutes."""
+"""Segments before a preview's pixels that are examined. A colour profile needs 255 at most; millions of empty ones
+after each possible start would keep a processor busy for minutes."""
 
 _MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
-"""Not those that stand alone: stuffing, restarts, and the start of a JPEG."""
+"""Markers of segments, not those without one: stuffing, restarts, and the start of a JPEG."""
 _SCAN, _END_CODE = 0xDA, 0xD9
 _SCAN_PAIR = int.from_bytes((0xFF, _SCAN), "little")
 _FRAMES = frozenset({0xC0, 0xC1, 0xC2})
@@ -26,7 +26,7 @@ _PREVIEW = re.compile(rb"\xff\xd8\xff[\xc0-\xfe]")
 
 
 def segments(data: bytes | memoryview, start: int = 0) -> Iterator[tuple[int, int]]:
-    """Marker and place of each segment of the JPEG at `start`, as far as its own end: not of what follows it."""
+    """Marker and position of each segment of the JPEG at `start`, up to its own end."""
     at = start + 2
     while (found := _MARKER.search(data, at)) is not None:
         at = found.start()
@@ -39,7 +39,7 @@ def segments(data: bytes | memoryview, start: int = 0) -> Iterator[tuple[int, in
 
 def has_more_scans(data: bytes, limit: int) -> bool:
     """Whether it has more scans than `limit`."""
-    # Few JPEGs even have so many of the two bytes that begin one. NumPy counts these in a ninth of the time of `count`.
+    # Few JPEGs have that many of the two bytes that begin a scan. NumPy counts them in a ninth of the time of `count`.
     pairs = (np.frombuffer(data, "<u2", (len(data) - odd) // 2, odd) for odd in (0, 1))
     if sum(np.count_nonzero(two == _SCAN_PAIR) for two in pairs) <= limit:
         return False
@@ -48,7 +48,7 @@ def has_more_scans(data: bytes, limit: int) -> bool:
 
 
 def largest_preview(data: bytes) -> tuple[int, int]:
-    """Where the largest JPEG within a file begins, and its pixels; (0, 0) if there is none that can be shown."""
+    """Start of the largest JPEG within a file, and its number of pixels; (0, 0) if none can be decoded."""
     best = 0, 0
     for found, _ in zip(_PREVIEW.finditer(data), range(PREVIEWS_MAX), strict=False):
         for marker, at in islice(segments(data, found.start()), SEGMENTS_MAX):

@@ -1,4 +1,4 @@
-"""The structure of JPEG 2000 files (ISO 15444-1, annex A), which decides how much memory decoding one takes."""
+"""The structure of JPEG 2000 files (ISO 15444-1, annex A), which determines how much memory decoding needs."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from collections.abc import Iterator
 from visor.imaging.boxes import boxes
 
 TILE_BYTES, CHANNEL_BYTES, PRECINCT_BYTES, BLOCK_BYTES = 8_500, 1_100, 600, 400
-"""What the decoder takes for each tile of a picture, each channel of a tile, and each precinct and code-block of a
-tile's channel, as measured; for each packet two bytes more."""
+"""Bytes that the decoder needs for each tile of a picture, each channel of a tile, and each precinct and code-block of
+a tile's channel, as measured; for each packet two more."""
 _START = b"\xff\x4f\xff\x51"
 _STYLE, _STYLE_OF_ONE, _TILE_PART, _DATA = 0xFF52, 0xFF53, 0xFF90, 0xFF93
 
 
 def levels(data: bytes) -> int:
-    """How often it can be halved."""
+    """How often its sides can be halved."""
     return next((style[0] for _, style in _coding_styles(data)), 0)
 
 
 def structure_bytes(data: bytes) -> int:
-    """Memory that its tiles, precincts and code-blocks take, at whatever size it is decoded to."""
+    """Bytes that its tiles, precincts and code-blocks need, whatever size it is decoded to."""
     start = _codestream(data)
     if start < 0 or start + 42 > len(data):
         return 0
@@ -41,7 +41,7 @@ def structure_bytes(data: bytes) -> int:
 
 
 def _codestream(data: bytes) -> int:
-    """Where it begins; -1 if there is none. Not what another box holds of the kind, as of JPEG XL."""
+    """Where the codestream begins; -1 if there is none. Codestreams in other boxes do not count, as in JPEG XL."""
     if data.startswith(_START):
         return 0
     start = next((start for kind, start, _ in boxes(data) if kind == b"jp2c"), -1)
@@ -49,8 +49,8 @@ def _codestream(data: bytes) -> int:
 
 
 def _coding_styles(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Of the picture, of its channels and of its tiles: the number of layers, and how often it is halved, exponents of
-    a block's sides, two other bytes, and those of the precincts."""
+    """For the picture, its channels and its tiles: the number of layers, and bytes with how often it is halved,
+    exponents of a block's sides, two others, and exponents of the precincts' sides."""
     at = part = _codestream(data) + 2
     layers = 1
     while 2 <= at <= len(data) - 12:

@@ -1,4 +1,4 @@
-"""JPEG XL for Pillow, decoded by imagecodecs, which is there only if asked for (`visor-search[formats]`)."""
+"""JPEG XL for Pillow, decoded by imagecodecs, which is optional (`visor-search[formats]`)."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from visor.imaging.boxes import boxes
 
 _START = b"\xff\x0a"
 _RATIOS = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
-"""Width to height, by the number that stands for them (ISO 18181-1, D.2)."""
+"""Ratios of width to height, by their number (ISO 18181-1, D.2)."""
 _SIZE_BITS = (9, 13, 18, 30)
 _HEAD_BYTES = 18
-"""What is read of a codestream."""
+"""Bytes that are read of a codestream."""
 
 
 class JpegXLImageFile(ImageFile.ImageFile):
@@ -53,8 +53,8 @@ class JpegXLImageFile(ImageFile.ImageFile):
 
 
 def _size_and_depth(data: bytes) -> tuple[tuple[int, int], int]:
-    """Width and height, and the bits of a channel, as the beginning of the codestream has them. Floats are decoded to
-    32 bits."""
+    """Width and height, and the bits of a channel, from the beginning of the codestream. Floats are decoded to 32
+    bits."""
     bits, at = int.from_bytes(_head(data).removeprefix(_START), "little"), 0
 
     def take(count: int) -> int:
@@ -72,15 +72,15 @@ def _size_and_depth(data: bytes) -> tuple[tuple[int, int], int]:
     if take(1):
         return (width, height), 8
     if take(1) and take(6) >> 3:
-        # A preview, an animation or another size is described first.
+        # A preview, an animation or another size comes first.
         return (width, height), 16
     is_float, which = take(1), take(2)
     return (width, height), 32 if is_float else (8, 10, 12)[which] if which < 3 else take(6) + 1
 
 
 def _head(data: bytes) -> bytes:
-    """The beginning of the codestream, which may lie in several boxes. Not what another box holds of the kind: a file
-    could say so that it is smaller than it is."""
+    """The beginning of the codestream, which may be split over several boxes. A codestream in any other box does not
+    count: a file could claim with it to be smaller than it is."""
     if data.startswith(_START):
         return data[:_HEAD_BYTES]
     head = b""

@@ -1,4 +1,4 @@
-"""Pixels of any kind as 8-bit sRGB, a band of rows at a time, so that there is no second whole copy of them."""
+"""Pixels of any kind as 8-bit sRGB, one band of rows at a time, so that no second whole copy exists."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BAND_PIXELS = 1 << 20
 PROFILE_BYTES_MAX = 4_000_000
 """A larger colour profile is not read; printers' profiles have up to 3 MB."""
 DEPTHS = (8, 10, 12, 14, 16)
-"""Bits of sensors and scanners. Many write them into 16 as they are, so that the upper ones are empty."""
+"""Bits of sensors and scanners. Many are stored in 16 bits unscaled, so that the upper bits are empty."""
 DEEP_MODES = frozenset({"I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
 
 _PROFILE_SPACES = {"RGB": "RGB ", "L": "GRAY", "CMYK": "CMYK"}
@@ -72,8 +72,7 @@ def reduced(bands: Iterable[Image.Image], size: tuple[int, int], factor: int) ->
 
 
 def flattened(image: Image.Image) -> Image.Image:
-    """An image as `plain` gives it without its alpha: what is transparent becomes white, or grey behind a white
-    subject."""
+    """An image from `plain` without its alpha: transparent parts become white, or grey behind a white subject."""
     if image.mode != "RGBA":
         return image
     ground = Image.new("RGB", image.size, contrasting_ground(image))
@@ -82,7 +81,7 @@ def flattened(image: Image.Image) -> Image.Image:
 
 
 def in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """An L, RGB or CMYK image as RGB, through its ICC profile if that can be read and fits; else as Pillow converts."""
+    """An L, RGB or CMYK image as RGB, with its ICC profile if that can be read and fits; else as Pillow converts."""
     if profile and len(profile) <= PROFILE_BYTES_MAX:
         try:
             found = ImageCms.ImageCmsProfile(BytesIO(profile))
@@ -90,20 +89,20 @@ def in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
             if fits and "sRGB" not in (found.profile.profile_description or ""):
                 return _transformed(image, found)
         except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
-            pass  # browsers too show a picture whose profile is broken as if it had none
+            pass  # browsers, too, ignore a broken profile
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def has_sixteen_bits(image: ImageFile.ImageFile) -> bool:
-    """Whether an image that is not yet loaded has 16 bits in each of several channels, of which Pillow keeps 8."""
+    """Whether an image that is not yet loaded has several channels of 16 bits, of which Pillow keeps 8."""
     return image.mode in ("RGB", "RGBA") and any(f"{image.mode};16" in str(tile.args) for tile in image.tile)
 
 
 def stretched(upper: Image.Image, again: ImageFile.ImageFile) -> Iterator[Image.Image]:
-    """As `bands_of`, with the 8 bits that hold something, of 16-bit channels whose upper bits are empty.
+    """As `bands_of`, for 16-bit channels whose upper bits may be empty: with the 8 highest bits that are used.
 
     Args:
-        upper: Loaded: the upper 8 bits of each.
+        upper: The upper 8 bits of each channel, loaded.
         again: The same file, not yet loaded.
     """
     highest = [high for _, high in upper.getextrema()]  # type: ignore[misc]
@@ -147,9 +146,9 @@ def _depth(high: float) -> int:
 
 
 def _span(parts: Iterable[np.ndarray]) -> tuple[float, float]:
-    """The values that become black and white, of a picture with values of 16 or 32 bits, integer or float.
+    """The values that become black and white, for values of 16 or 32 bits, integer or float.
 
-    Values from 0 up to 65535 are taken to span 0…1 (float) or 8 to 16 bits; others are stretched from their least to
+    Values within 0…65535 are assumed to span 0…1 (float) or 8 to 16 bits; others are stretched from their least to
     their greatest.
     """
     low, high, kind = 0.0, 0.0, "u"
@@ -165,7 +164,7 @@ def _span(parts: Iterable[np.ndarray]) -> tuple[float, float]:
 
 
 def _eight_bits(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Values (h, w) as uint8; what is not finite becomes 0."""
+    """Values (h, w) as uint8; values that are not finite become 0."""
     if values.dtype.kind == "f":
         values = np.nan_to_num(values, posinf=0.0, neginf=0.0)
     scaled = (values.astype(np.float64) - low) * (255.0 / (high - low or 1.0))

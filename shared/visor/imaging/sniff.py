@@ -1,19 +1,19 @@
-"""Detects a format by its first bytes, whatever its name or media type says."""
+"""Detects a format by its first bytes, whatever its name or media type is."""
 
 from __future__ import annotations
 
 import re
 
 LOOK_BYTES = 1024
-"""First bytes that are looked at."""
+"""First bytes that are examined."""
 ENDINGS = frozenset(
     [
         *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"),
         *(".heic", ".heif", ".hif", ".jp2", ".j2k", ".j2c", ".jpf", ".jpx"),
     ]
 )
-"""Of the files that Visor decodes, in lower case: not RAW, which mostly lies beside its JPEG, nor JPEG XL, for which
-not all have the decoder."""
+"""Extensions of the files that Visor decodes, in lower case: not RAW, which is mostly next to its JPEG, nor JPEG XL,
+for which the decoder is optional."""
 
 _PICTURES: tuple[tuple[re.Pattern[bytes], str], ...] = (
     (re.compile(rb"\xff\xd8\xff"), "JPEG"),
@@ -53,17 +53,17 @@ _TEXTS: tuple[tuple[re.Pattern[bytes], str], ...] = (
 
 
 def image_format(data: bytes | memoryview) -> str | None:
-    """The name in `visor.imaging.decode.FORMATS` of what the bytes begin like; `None` if Visor decodes none such."""
+    """The name in `visor.imaging.decode.FORMATS` of the format that the bytes begin with; `None` if it has none."""
     return _first(_PICTURES, bytes(data[:LOOK_BYTES]))
 
 
 def what_instead(data: bytes | memoryview) -> str | None:
-    """What bytes are if not an image: 'SVG', 'HTML', 'JSON', 'XML', a description, or `None` if unknown."""
+    """What the bytes are if not an image: 'SVG', 'HTML', 'JSON', 'XML', a description, or `None` if unknown."""
     return no_text(data) or _first(_TEXTS, bytes(data[:LOOK_BYTES]))
 
 
 def no_text(data: bytes | memoryview) -> str | None:
-    """What bytes are that are neither an image nor text: a description, or `None`."""
+    """What the bytes are if neither an image nor text: a description, or `None` if unknown."""
     return _first(_OTHERS, bytes(data[:LOOK_BYTES]))
 
 

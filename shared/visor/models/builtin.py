@@ -42,7 +42,7 @@ NSFWJS = Network(
     int8_after=0,
     second_look=299,
 )
-"""Fine-tuned from its 56th convolution on, so its last layer has forgotten general pictures; the middle has not."""
+"""Fine-tuned from its 56th convolution on, so its last layer no longer suits general pictures; the middle does."""
 
 IMAGENET = Network(
     name="imagenet_inception_v3",
@@ -60,7 +60,7 @@ IMAGENET = Network(
     power=0.5,
     head="labels",
 )
-"""`pool_3`, the vector that the prototypes took."""
+"""`pool_3`, the vector that the prototypes used."""
 
 
 Lite = Literal["efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"]
@@ -94,18 +94,18 @@ EFFICIENTNET = _efficientnet_lite(
 EFFICIENTNET_1 = _efficientnet_lite(
     "efficientnet_lite1", 224, "aa2b720dd1769e80645c7101e15a30a82b59ca7a1f1205cbbc7f7ac2d4e46a24", "centre"
 )
-"""Trained at 240 pixels; at 224, of one view, it finds more photos by photos than Lite0 of two, in less time."""
+"""Trained at 240 pixels; at 224, with one view, it finds more photos by photos than Lite0 with two, in less time."""
 EFFICIENTNET_2 = _efficientnet_lite(
     "efficientnet_lite2", 260, "a7f2cb09a4df088b53335217edd30c54d1b8ab1e844b3f4e204fe3ff4663922d", "whole", "centre"
 )
 
 
 _WEIGHTS = (1.0, 1.4)
-"""Of the first network of a model and of the next: EfficientNet finds better than the middle of nsfwjs' Inception."""
+"""Weights of a model's first and second network: EfficientNet finds better than the middle of nsfwjs' Inception."""
 
 
 def _model(name: str, summary: str, *networks: Network, borrowed: tuple[Network, ...] = ()) -> ModelDescription:
-    """Networks whose taps are joined; of those that are borrowed, the heads alone count."""
+    """A model of networks whose taps are joined; of `borrowed` networks only the heads are used."""
     return ModelDescription(
         name=name,
         summary=summary,

@@ -1,7 +1,7 @@
-"""What a model is, as data: networks with their weights, preprocessing, taps and head, and shares in one vector.
+"""Models as data: networks with their weights, preprocessing, taps and head, and their shares in one vector.
 
-A *network* is one set of weights; it becomes one .tflite file, or stays the file that it is. A *model* joins the taps
-of one or more networks into one vector and is named by a fingerprint over what determines its numbers.
+A *network* is one set of weights; it becomes one .tflite file, or its own file is used unchanged. A *model* joins the
+taps of one or more networks into one vector; its name is a fingerprint of everything that determines its numbers.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ number: the central square with that share of the shorter side."""
 CENTRE_SHARE = 0.875
 """ImageNet networks are measured on such crops (224 of 256 pixels), and their features fit them best."""
 CLOSER_VIEWS = (0.6, 0.4)
-"""Centres, as shares of the shorter side, that are looked at besides the two views of a network."""
+"""Centres, as shares of the shorter side, that are embedded besides the two views of a network."""
 
 
 DOWNLOAD_BYTES_MAX = 4_000_000_000
-"""Of a file whose size nobody told."""
+"""Limit of a file of unknown size."""
 
 
 class Package(Record, frozen=True, kw_only=True, tag="package"):
@@ -47,26 +47,26 @@ class Package(Record, frozen=True, kw_only=True, tag="package"):
 
 
 class Download(Record, frozen=True, kw_only=True, tag="download"):
-    """A file at an address of its own."""
+    """A file at a URL."""
 
     url: str
     checksum: str
-    """`md5:HEX`, which is what Keras pins its weights with, or `sha256:HEX`."""
+    """`md5:HEX`, with which Keras pins its weights, or `sha256:HEX`."""
     size_bytes: int = DOWNLOAD_BYTES_MAX
     """More is not read."""
 
     @property
     def path(self) -> str:
-        """That of the address, without what is asked of it: `…/model.onnx?download=true` is called `model.onnx`."""
+        """The URL without query and fragment: `…/model.onnx?download=true` is called `model.onnx`."""
         return self.url.partition("#")[0].partition("?")[0]
 
 
 class LocalFile(Record, frozen=True, kw_only=True, tag="file"):
-    """A file of this machine, or a folder: a SavedModel."""
+    """A file on this machine, or a folder: a SavedModel."""
 
     path: str
     checksum: str
-    """`sha256:HEX` of the file; of a folder as `visor.models.owner.checksum_of` makes it."""
+    """`sha256:HEX` of the file; for a folder as `visor.models.owner.checksum_of` makes it."""
 
 
 Source = Package | Download | LocalFile
@@ -81,41 +81,41 @@ class Preprocessing(Record, frozen=True, kw_only=True):
     mean: tuple[float, float, float]
     deviation: tuple[float, float, float]
     views: tuple[View, ...] = ("whole",)
-    """What of the picture is looked at; taps and head are averaged over the views."""
+    """The parts of the picture that the network gets; taps and head are averaged over the views."""
     order: Literal["rgb", "bgr"] = "rgb"
-    """Of the channels of the input; mean and deviation are always red, green, blue."""
+    """Order of the input's channels; mean and deviation are always red, green, blue."""
 
 
 class Tap(Record, frozen=True, kw_only=True):
-    """One layer whose feature map, averaged over its places, is taken into the vector."""
+    """One layer whose feature map, averaged over its positions, becomes part of the vector."""
 
     layer: str
     channels: int
     edge: int
-    """Height and width of the feature map; 0 where there is none: the layer gives a vector, or is no square."""
+    """Height and width of the feature map; 0 if there is none: the layer outputs a vector, or is not square."""
 
 
 class Given(Record, frozen=True, kw_only=True):
-    """What an owner or a plug-in says of a network that Visor does not know; the rest is learned when it is built."""
+    """What an owner or a plug-in states about a network that Visor does not know; the build finds out the rest."""
 
     taps: tuple[str, ...] = ()
     """Layers or tensors; none: the last pooled layer, or the file's only vector."""
     input: str = ""
     """Tensor that takes the picture; empty: the only one."""
     head: str = ""
-    """Tensor that gives a number for each label."""
+    """Tensor with a number for each label."""
     preprocessing: Preprocessing | None = None
-    """None: as the preprocessor_config.json beside the network says."""
+    """None: as in the preprocessor_config.json next to the network."""
     application: str = ""
     """Name in `keras.applications`."""
     float32: bool = False
-    """Whether the weights stay float32 where it is converted."""
+    """Whether the weights stay float32 if it is converted."""
     logit_scale: float = 100.0
-    """Of a dual encoder: what its cosines are multiplied with before labels become probabilities."""
+    """Of a dual encoder: factor of its cosines before labels become probabilities."""
     prompts: tuple[str, ...] = ()
     """Of a dual encoder: the sentence of each label."""
     text_output: str = ""
-    """Of a dual encoder: tensor that gives the vector of a text; empty: the one that is."""
+    """Of a dual encoder: tensor with the vector of a text; empty: it is found by name or shape."""
 
 
 class Network(Record, frozen=True, kw_only=True):
@@ -134,47 +134,48 @@ class Network(Record, frozen=True, kw_only=True):
     preprocessing: Preprocessing
     taps: tuple[Tap, ...]
     power: float
-    """Exponent that each (non-negative) tap is raised to: 0.5 is the Hellinger kernel, 1 leaves it."""
+    """Exponent to which each (non-negative) tap is raised: 0.5 is the Hellinger kernel, 1 leaves the tap unchanged."""
     head: Literal["labels", "safety"] | None
-    """What its own classifier tells: labels (by default the 1,000 of ImageNet), or `SAFETY_CLASSES`."""
+    """What its own classifier predicts: labels (by default the 1,000 of ImageNet), or `SAFETY_CLASSES`."""
     signed: bool = False
-    """Whether numbers below 0 count, and are raised to the power with their sign; otherwise they are taken as 0."""
+    """Whether numbers below 0 are raised to the power with their sign; otherwise they count as 0."""
     classes: int = 1000
-    """Labels of a head of labels."""
+    """Number of labels of a head of labels."""
     logits: bool = False
-    """Whether the head gives log-odds, not probabilities."""
+    """Whether the head outputs log-odds, not probabilities."""
     int8_after: int | None = None
-    """Its file computes in int8, except for so many first operations. None: it has int8 weights and computes in
-    float32 where that is more exact."""
+    """Its file computes in int8 after this many first operations. None: it has int8 weights and computes in float32
+    where that is more exact."""
     second_look: int | None = None
-    """Edge, in pixels, of the square in which its safety head looks again at what may be unsafe. The file takes any."""
+    """Edge, in pixels, of the square on which its safety head runs again if a picture may be unsafe. The file accepts
+    any size."""
     given: Given | None = None
-    """Of a network that Visor does not know. Its taps and preprocessing are known once it is built."""
+    """Set for a network that Visor does not know. Its taps and preprocessing are known once it is built."""
 
     @property
     def dimension(self) -> int:
-        """Numbers of the vector; 0 where the taps are not known yet."""
+        """Length of the vector; 0 if the taps are not known yet."""
         return sum(tap.channels for tap in self.taps)
 
     @property
     def gives_head(self) -> bool:
-        """Whether its file gives the head. Pictures of a dual encoder are compared with the labels' texts instead."""
+        """Whether its file outputs the head. A dual encoder compares pictures with the labels' texts instead."""
         return self.head is not None and self.weights != "dual"
 
     @property
     def source_name(self) -> str:
-        """The last part of where its weights come from."""
+        """File name of its weights; empty for a package."""
         source = self.source
         return "" if isinstance(source, Package) else source.path.rpartition("/")[2]
 
     @property
     def stays_as_it_is(self) -> bool:
-        """Whether its file is run as it comes; others are converted with TensorFlow."""
+        """Whether its file is run unchanged; others are converted with TensorFlow."""
         return self.weights == "dual" or (self.weights == "file" and self.source_name.endswith((".tflite", ".onnx")))
 
     @property
     def identity(self) -> tuple[object, ...]:
-        """What determines the numbers of its taps and of a head that an owner brings; known before it is built."""
+        """Everything that determines the numbers of its taps and of an owner's own head; known before it is built."""
         if self.given is None:
             how = self.preprocessing
             int8 = () if self.int8_after is None else ("int8", self.int8_after)
@@ -183,13 +184,13 @@ class Network(Record, frozen=True, kw_only=True):
         return (self.architecture, self.source.checksum, files, self.given, self.power, self.signed)
 
     def is_built_from(self, other: Network) -> bool:
-        """Whether this network, which was built, is the `other`, whose taps may not be known yet."""
+        """Whether this built network is the `other`, whose taps may not be known yet."""
         learned = {name: getattr(other, name) for name in ("taps", "preprocessing", "classes", "logits")}
         return (self if self.given is None else msgspec.structs.replace(self, **learned)) == other
 
 
 class WeightedNetwork(Record, frozen=True, kw_only=True):
-    """One network's share in a model's vector. A share of 0 is asked for its head only."""
+    """One network's share in a model's vector. A network with share 0 is run only for its head."""
 
     network: Network
     weight: float
@@ -201,10 +202,10 @@ class ModelDescription(Record, frozen=True, kw_only=True):
     name: str
     summary: str
     dimension: int
-    """0 where it is known only once the model is built."""
+    """0 if it is known only once the model is built."""
     parts: tuple[WeightedNetwork, ...]
     label_names: tuple[str, ...] = ()
-    """An owner's own, for a head that he brings; none: those of ImageNet, if it has a head of labels."""
+    """An owner's own, for the owner's own head; none: those of ImageNet, if it has a head of labels."""
 
     def __post_init__(self) -> None:
         joined = sum(part.network.dimension for part in self.parts if part.weight > 0)
@@ -212,9 +213,9 @@ class ModelDescription(Record, frozen=True, kw_only=True):
             raise ValueError(f"model {self.name} says {self.dimension} numbers, its parts make {joined}")
 
     def fingerprint(self, variant: Variant = "int8") -> str:
-        """64 hex digits over what determines the vectors: weights, preprocessing, taps, shares, variant, recipe."""
+        """64 hex digits from all that determines the vectors: weights, preprocessing, taps, shares, variant, recipe."""
         parts = [(*part.network.identity, part.weight) for part in self.parts if part.weight > 0]
-        # An owner's own labels are kept beside the vectors: with others, everything has to be embedded anew.
+        # An owner's own labels are stored with the vectors: if they change, everything has to be embedded anew.
         labels = [self.label_names] if self.label_names else []
         content = msgspec.json.encode([RECIPE, CENTRE_SHARE, variant, parts, *labels], order="deterministic")
         return hashlib.sha256(content).hexdigest()
@@ -253,7 +254,7 @@ class ModelDescription(Record, frozen=True, kw_only=True):
 
     @property
     def abilities(self) -> tuple[str, ...]:
-        """What it can do, in words; whether there is a heat-map is known once it is built."""
+        """Names of what it can do; whether there is a heat-map is known once it is built."""
         able = {
             "picture": True,
             "words": self.reads_words,
@@ -265,7 +266,7 @@ class ModelDescription(Record, frozen=True, kw_only=True):
 
     @property
     def extras(self) -> tuple[str, ...]:
-        """Extras of visor-search that it takes: `build` to be built (unless its files come built), others to run."""
+        """Extras of visor-search that it needs: `build` to be built (unless its files come built), others to run."""
         networks = [part.network for part in self.parts]
         wanted = {
             "build": not all(one.stays_as_it_is for one in networks),
@@ -275,7 +276,7 @@ class ModelDescription(Record, frozen=True, kw_only=True):
         return tuple(name for name, needs in wanted.items() if needs)
 
     def is_built_from(self, other: ModelDescription) -> bool:
-        """Whether this model, which was built, is the `other`; words about it do not count."""
+        """Whether this built model is the `other`; name and summary do not count."""
         return (self.label_names, len(self.parts)) == (other.label_names, len(other.parts)) and all(
             one.weight == two.weight and one.network.is_built_from(two.network)
             for one, two in zip(self.parts, other.parts, strict=True)

@@ -1,4 +1,4 @@
-"""Device: what a visitor's own device needs to look at a picture as the index's model does."""
+"""Device: what a visitor's own device needs to run the index's model on a picture."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ SUFFIX = ".tflite"
 
 
 class DeviceNetwork(Record, frozen=True, kw_only=True, omit_defaults=False):
-    """One network: what goes in, and what its outputs are."""
+    """One network: its input and its outputs."""
 
     name: str
     preprocessing: Preprocessing
     taps: tuple[Tap, ...]
     power: float
-    """Exponent of each tap, after what is below 0 was taken as 0, or with its sign where `signed`."""
+    """Exponent of each tap: values below 0 count as 0, or keep their sign if `signed`."""
     signed: bool
     head: Literal["labels", "safety"] | None
     logits: bool
-    """Whether the head gives log-odds, not probabilities."""
+    """Whether the head outputs log-odds, not probabilities."""
 
 
 class DevicePart(Record, frozen=True, kw_only=True):
-    """One network's share in the vector; a share of 0 is asked for its head only."""
+    """One network's share in the vector; a network with share 0 is run only for its head."""
 
     network: DeviceNetwork
     weight: float
 
 
 class DeviceDescription(Record, frozen=True, kw_only=True):
-    """How the parts make a vector of `dimension` numbers, in this order."""
+    """The parts that make a vector of `dimension` numbers, in this order."""
 
     name: str
     dimension: int
@@ -49,36 +49,36 @@ class DeviceFile(Record, frozen=True, kw_only=True):
 
     network: str
     url: str
-    """Relative to the address of this document. Under another address the file is called `<sha256>.tflite`."""
+    """Relative to the URL of this document. Under another URL the file is called `<sha256>.tflite`."""
     size_bytes: int
     sha256: str
     outputs: tuple[int, ...] = ()
-    """Places of taps and head among the outputs of a file that Visor did not make: feature maps that are yet to be
-    averaged. None: the file gives averaged taps, the head, then the feature maps."""
+    """Positions of taps and head among the outputs of a file that Visor did not make: its taps are feature maps that
+    have yet to be averaged. Empty: the file outputs averaged taps, the head, then the feature maps."""
 
 
 class DeviceModel(Record, frozen=True, kw_only=True):
-    """The answer of `GET /v1/model`: what makes the index's vectors, and whether a device may look with it."""
+    """The answer of `GET /v1/model`: the model that makes the index's vectors, and whether a device may run it."""
 
     fingerprint: str
-    """What `seen.model` has to be."""
+    """The value that `seen.model` must have."""
     allowed: bool
     reason: str = ""
-    """Why not, as a sentence."""
+    """Why it is not allowed, as a sentence."""
     description: DeviceDescription
     label_names: tuple[str, ...] = ()
     """In the order of the head of labels, as `seen.labels` names them."""
     files: tuple[DeviceFile, ...] = ()
-    """None where it is not allowed."""
+    """Empty if it is not allowed."""
     size_bytes: int = 0
-    """Of all files."""
+    """Size of all files."""
     licences: str
     centre_share: float = CENTRE_SHARE
     """Edge of the view `centre`, as a share of the shorter side."""
     closer_views: tuple[float, ...] = CLOSER_VIEWS
-    """Views of a closer look."""
+    """The closer views."""
     closer: bool = False
-    """Whether this index wants a closer look as well (`seen.closer`)."""
+    """Whether this index needs the closer views as well (`seen.closer`)."""
 
 
 def device_model(
@@ -88,22 +88,22 @@ def device_model(
     closer: bool = False,
     url: Callable[[NetworkFile], str] = lambda file: f"{file.sha256}{SUFFIX}",
 ) -> DeviceModel:
-    """What a device has to know of a model.
+    """What a device has to know about a model.
 
     Args:
-        allowed: Whether the owner lets devices look.
+        allowed: Whether the owner lets devices run the model.
         closer: As `DeviceModel.closer`.
-        url: Address of a file, relative to that of the document.
+        url: URL of a file, relative to that of the document.
     """
     description = manifest.description
-    reason = _reason(manifest) if allowed else "The owner has pictures looked at on the server (VISOR_DEVICE)."
+    reason = _reason(manifest) if allowed else "The owner lets only the server embed pictures (VISOR_DEVICE)."
     networks = {part.network.name for part in description.parts}
     files = () if reason else tuple(file for file in manifest.files if file.network in networks)
     return DeviceModel(
         fingerprint=manifest.fingerprint,
         allowed=not reason,
         reason=reason,
-        # Without where its weights come from, which may name folders of the owner's machine.
+        # Without the source of its weights, which may name folders of the owner's machine.
         description=msgspec.convert(description, DeviceDescription, from_attributes=True),
         label_names=tuple(short_name(label) for label in manifest.label_names),
         files=tuple(msgspec.convert({**msgspec.structs.asdict(file), "url": url(file)}, DeviceFile) for file in files),
@@ -114,7 +114,7 @@ def device_model(
 
 
 def _reason(manifest: ModelManifest) -> str:
-    """Why browsers cannot run a model; empty where they can."""
+    """Why browsers cannot run a model; empty if they can."""
     files = {file.network: file.file for file in manifest.files}
     for part in manifest.description.parts:
         network = part.network

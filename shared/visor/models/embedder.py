@@ -1,4 +1,4 @@
-"""Images to vectors, labels and safety. Never imports TensorFlow: functions start fast."""
+"""Images to vectors, labels and safety. Never imports TensorFlow, so that functions start fast."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ from visor.settings import Settings
 
 LABELS_KEPT = 5
 THREADS_EACH = 2
-"""Most threads that a network has for a lone picture. More than two were not measured."""
+"""Most threads that a network has for a single picture. More than two were not measured."""
 
 _RESAMPLE = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
 @dataclass(frozen=True)
 class Embedded:
-    """What a model sees in n pictures."""
+    """A model's results for n pictures."""
 
     vectors: Vector
     """(n, dimension) float32, rows of unit length."""
@@ -50,7 +50,7 @@ class Embedded:
     safety: list[dict[str, float] | None]
     """Probability of each of `SAFETY_CLASSES` (sum 1), or None without such a head."""
     probabilities: list[Vector | None]
-    """Of all content labels of each image (1,000 of ImageNet's), or None without such a head."""
+    """Probabilities of all content labels of each image (ImageNet has 1,000), or None without such a head."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,10 @@ class _Seen:
     head: Vector | None
     maps: list[Vector]
     views: int
-    """So many views these are the means over."""
+    """Number of views that these outputs are averaged over."""
 
     def mean(self, other: _Seen) -> _Seen:
-        """Over the views of two looks at one image, without maps."""
+        """The mean over the views of both results for one image, without maps."""
         views = self.views + other.views
         share, rest = np.float32(self.views / views), np.float32(other.views / views)
         taps = [share * a + rest * b for a, b in zip(self.taps, other.taps, strict=True)]
@@ -76,15 +76,15 @@ class Embedder:
     """Runs the model of one directory. Any number of threads may call it."""
 
     def __init__(self, directory: Path, *, threads: int = 2) -> None:
-        """Open the model. A network is loaded, and its file compared with its checksum, when it first looks.
+        """Open the model. A network is loaded, and its file compared with its checksum, when it is first used.
 
         Args:
-            directory: What `visor model build` made.
-            threads: Cores to use. A lone picture has two of them; of many pictures, each has its own.
+            directory: The directory that `visor model build` made.
+            threads: Cores to use. A single picture uses two of them; of many pictures, each uses one.
 
         Raises:
             ModelNotBuilt: The directory is missing or incomplete.
-            ModelError: A file in it has another size than `model.json` says.
+            ModelError: A file in it has another size than in `model.json`.
         """
         self.manifest = manifest = read_manifest(directory)
         self._files = {file.network: ModelFile(directory, file) for file in manifest.files}
@@ -104,11 +104,11 @@ class Embedder:
         self._texts = {name: self._text_encoder(name) for name in self._words}
 
     def path_of(self, sha256: str) -> Path:
-        """Where the model's file with that checksum is. Raises as `check_files`, and `KeyError` where there is none."""
+        """Path of the model's file with that checksum. Raises as `check_files`, and `KeyError` if there is none."""
         return {file.record.sha256: file for file in self._files.values()}[sha256].path
 
     def check_files(self) -> None:
-        """Compare every file with its checksum (20 ms for 22 MB). Raises `ModelError` where one is another."""
+        """Compare every file with its checksum (20 ms for 22 MB). Raises `ModelError` if one differs."""
         for file in self._files.values():
             _ = file.path
 
@@ -116,21 +116,21 @@ class Embedder:
         """Vectors, labels and safety of RGB pictures of any size, in their order.
 
         Raises:
-            EmbedCrashed: A network gives numbers for one of them that are not finite.
+            EmbedCrashed: For one of them a network outputs numbers that are not finite.
         """
         if not images:
             return Embedded(vectors=np.zeros((0, self.dimension), np.float32), labels=[], safety=[], probabilities=[])
         return self._embedded([self._single.see(images[0])] if len(images) == 1 else self._many.see_all(images))
 
     def embed_closer(self, image: Image.Image) -> tuple[Embedded, Embedded]:
-        """What `embed` gives for one image, and the same with a closer look at its middle, which photos need."""
+        """What `embed` returns for one image, and the same with closer views of its middle, which photos need."""
         seen, closer = self._single.see_closer(image)
         both = [one if more is None else one.mean(more) for one, more in zip(seen, closer, strict=True)]
         return self._embedded([seen]), self._embedded([both])
 
     def embed_text(self, texts: Sequence[str]) -> Vector:
-        """Texts as (n, dimension) float32, rows of unit length: the dot product with a picture's vector tells how well
-        it fits. It is smaller than that of two pictures.
+        """Texts as (n, dimension) float32, rows of unit length: the dot product with a picture's vector measures how
+        well they fit. It is smaller than that of two pictures.
 
         Raises:
             ModelError: The model reads no words.
@@ -140,12 +140,13 @@ class Embedder:
         return self._of_texts(lambda name: self._texts[name](texts))
 
     def embed_wish(self, text: str) -> Vector:
-        """What sets a text apart from others, (dimension,) float32: to be added to what pictures have in common."""
+        """The difference of a text's vector from the mean of texts, (dimension,) float32: to be added to the mean of
+        pictures."""
         wish: Vector = self._of_texts(lambda name: self._texts[name]([text]) - self._words[name][:1])[0]
         return wish
 
     def _of_texts(self, vectors_of: Callable[[str], Vector]) -> Vector:
-        """Networks that read no words have nothing in the vector."""
+        """Vectors of texts; the parts of networks that do not read words are 0."""
         if not self.description.reads_words:
             raise ModelError(
                 f"The model {self.description.name} reads no words",
@@ -175,7 +176,7 @@ class Embedder:
     def features(self, image: Image.Image) -> list[Vector]:
         """The feature maps behind the vector, (edge, edge, channels) float32, in the order of parts and taps.
 
-        Each is of the whole picture squeezed to a square, so that place (row, column) of a map lies over the same
+        Each covers the whole picture squeezed to a square, so that position (row, column) of a map is at the same
         fraction of the picture's height and width.
         """
         seen = self._single.see(image, maps=True)
@@ -190,7 +191,7 @@ class Embedder:
         return None
 
     def _compared(self, network: Network, picture: Vector) -> Vector:
-        """Probabilities of labels that a picture is compared with."""
+        """Probabilities of the labels whose texts a picture is compared with."""
         scale = network.given.logit_scale if network.given else 1.0
         return probabilities(self._words[network.name][1:] @ _unit(picture) * np.float32(scale), logits=True)
 
@@ -210,8 +211,8 @@ def load_embedder(settings: Settings) -> Embedder:
     """The embedder of `settings.model`.
 
     Raises:
-        ModelNotBuilt: It is not there; the message says how to build it.
-        ModelError: It is there and a file of it was cut.
+        ModelNotBuilt: It is missing; the message explains how to build it.
+        ModelError: One of its files was cut off.
     """
     return Embedder(model_directory(settings, settings.model), threads=settings.threads)
 
@@ -232,7 +233,7 @@ def prepare(image: Image.Image, how: Preprocessing, view: View = "whole") -> Vec
         image = image.convert("RGB")
     box = view_of(image, view)
     square = image.resize((how.size, how.size), _RESAMPLE[how.resample], box=box, reducing_gap=3.0)
-    # In rows of numbers, because NumPy is slow where the last axis has three.
+    # As rows of numbers, because NumPy is slow if the last axis has a length of three.
     scale = 1 / (255 * np.array(how.deviation))
     rows = np.multiply(np.asarray(square).reshape(how.size, -1), np.tile(scale.astype(np.float32), how.size))
     if any(how.mean):
@@ -242,12 +243,12 @@ def prepare(image: Image.Image, how: Preprocessing, view: View = "whole") -> Vec
 
 
 def joined_vector(parts: Sequence[WeightedNetwork], taps: Sequence[Sequence[Vector]]) -> Vector:
-    """One vector of unit length, (dimension,) float32, out of the pooled taps of each part.
+    """One vector of unit length, (dimension,) float32, from the pooled taps of each part.
 
-    Each tap is made non-negative (unless its network is signed), raised to its network's power and made unit length; a
-    network's taps are joined and made unit length; the parts are joined with their weights, and the whole is made unit
-    length. Power 0.5 of non-negative taps makes the dot product of two vectors the Hellinger kernel (Arandjelović &
-    Zisserman, CVPR 2012).
+    Each tap is made non-negative (unless its network is signed), raised to its network's power and scaled to unit
+    length; a network's taps are joined and scaled to unit length; so are the parts, joined with their weights. With
+    power 0.5 of non-negative taps, the dot product of two vectors is the Hellinger kernel (Arandjelović & Zisserman,
+    CVPR 2012).
     """
     shares = [
         np.float32(part.weight) * _unit(np.concatenate([_unit(_powered(tap, part.network)) for tap in part_taps]))
@@ -258,8 +259,8 @@ def joined_vector(parts: Sequence[WeightedNetwork], taps: Sequence[Sequence[Vect
 
 
 def is_made_by(parts: Sequence[WeightedNetwork], vector: Vector) -> bool:
-    """Whether a vector (d,) of unit length has the form that `joined_vector` gives: each tap its share of the length,
-    to a hundredth, and no number below 0 where its network is not signed."""
+    """Whether a vector (d,) of unit length has the form that `joined_vector` makes: each tap has its share of the
+    length, within 0.01, and no number below 0 if its network is not signed."""
     shares = [(part.network, part.weight) for part in parts if part.weight > 0]
     whole = sum(weight**2 for _, weight in shares) ** 0.5
     start = 0
@@ -281,7 +282,7 @@ def _powered(tap: Vector, network: Network) -> Vector:
 
 
 def _unit(vector: Vector) -> Vector:
-    """The vector at unit length; one without length becomes the one that is equally near to every direction."""
+    """The vector scaled to unit length; a zero vector becomes one of equal numbers."""
     length = np.linalg.norm(vector)
     return vector / length if length > 0 else np.full_like(vector, vector.size**-0.5)
 
@@ -338,12 +339,12 @@ class _Runner:
         return pooled + [one for one, tap in zip(raw, taps, strict=True) if maps and tap.edge]
 
     def _shape(self, given: Vector) -> tuple[int, ...]:
-        """The picture's shape as the network takes it: with one axis before it, or none."""
+        """The picture's shape as the network needs it: with or without a batch axis."""
         return (1, *given.shape) if len(self._input.shape) == 4 else given.shape
 
 
 def is_planar(shape: Sequence[int]) -> bool:
-    """Whether an input of a picture has its channels before its rows (as PyTorch has them)."""
+    """Whether the input for a picture has its channels before its rows, as in PyTorch."""
     return len(shape) >= 3 and shape[-3] == 3 and shape[-1] != 3
 
 
@@ -354,7 +355,7 @@ def channels_last(values: Vector, is_planar: bool) -> Vector:
 
 
 def probabilities(head: Vector, logits: bool) -> Vector:
-    """What a head gives as probabilities that add up to 1."""
+    """A head's output as probabilities that sum to 1."""
     if logits:
         head = np.exp(head - head.max())
     return head / max(float(head.sum()), 1e-12)
@@ -395,11 +396,11 @@ class _Copies:
 
 
 _Plan = Sequence[tuple[_Copies, Sequence[View]]]
-"""Which networks look at which views."""
+"""Which networks get which views."""
 
 
 class RunnerPool:
-    """A model's networks, `count` copies of each at most. Any number of threads may look with it."""
+    """A model's networks, `count` copies of each at most. Any number of threads may use it."""
 
     def __init__(self, networks: Sequence[tuple[Network, ModelFile]], *, count: int, threads: int) -> None:
         self._networks = [_Copies(*network, count=count, threads=threads) for network in networks]
@@ -408,11 +409,11 @@ class RunnerPool:
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="visor-embed") if workers > 1 else None
 
     def see(self, image: Image.Image, *, maps: bool = False) -> list[_Seen]:
-        """What each network sees in one image; with feature maps, in the whole of it."""
+        """What each network sees in one image; with `maps`, only in the whole view."""
         return self._seen(image, [(one, ("whole",) if maps else one.how.views) for one in self._networks], maps)
 
     def see_closer(self, image: Image.Image) -> tuple[list[_Seen], list[_Seen | None]]:
-        """What each network sees in one image, and in its middle; None for those that only look at the whole."""
+        """What each network sees in one image, and in its middle; None for those whose only view is the whole."""
         nearer = [one for one in self._networks if one.how.views != ("whole",)]
         plan: _Plan = [*((one, one.how.views) for one in self._networks), *((one, CLOSER_VIEWS) for one in nearer)]
         seen = self._seen(image, plan)
@@ -424,8 +425,8 @@ class RunnerPool:
         return list(self._pool.map(self.see, images) if self._pool else map(self.see, images))
 
     def _seen(self, image: Image.Image, plan: _Plan, maps: bool = False) -> list[_Seen]:
-        """What the networks see, one after the other. Before, the views are prepared side by side."""
-        image.load()  # which one thread alone may do
+        """What the networks see; they run one after the other, after the views were prepared in parallel."""
+        image.load()  # only one thread may do this
         side_by_side = self._pool.map if self._pool and self._threads > 1 else map
         wanted = [(one.how, view) for one, views in plan for view in views]
         prepared = iter(list(side_by_side(lambda view: prepare(image, *view), wanted)))

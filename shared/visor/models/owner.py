@@ -45,7 +45,7 @@ DUAL_FILES = {
 }
 """Files of a dual encoder by their role, where model hubs keep them."""
 DUAL_OPTIONAL = {"config": ("config.json",), "tokenizer_config": ("tokenizer_config.json",)}
-"""Files that say how long a text may be, where tokenizer.json does not."""
+"""Files that limit the length of a text if tokenizer.json does not."""
 
 Share = Annotated[float, Meta(gt=0, le=1)]
 Channels = float | tuple[float, float, float]
@@ -59,7 +59,7 @@ class CommonKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     summary: str = ""
     licence: str = "not told"
     borrow: tuple[Literal["safety", "labels"], ...] = ("safety",)
-    """Heads of Visor's own networks that run beside it."""
+    """Heads of Visor's own networks that run in addition."""
 
     def _joined(self, name: str, network: Network, summary: str, labels: tuple[str, ...] = ()) -> ModelDescription:
         has_labels = network.head == "labels"
@@ -73,7 +73,7 @@ class CommonKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class PictureKeys(CommonKeys, frozen=True, kw_only=True):
-    """Those of a network of pictures alone."""
+    """The keys of a network of pictures alone."""
 
     views: Annotated[tuple[Literal["whole", "centre"] | Share, ...], Meta(min_length=1)] = ("whole",)
     resample: Literal["bilinear", "bicubic"] = "bilinear"
@@ -88,7 +88,7 @@ class KerasKeys(PictureKeys, frozen=True, kw_only=True):
     """None: the last pooled layer."""
     float32: bool = False
     url: str | None = None
-    """Elsewhere than where Keras has the weights: a mirror, or weights of one's own for the same network."""
+    """Another source of the weights than Keras: a mirror, or the owner's own weights for the same network."""
     checksum: Checksum | None = None
 
     def model(self, name: str, folder: Path) -> ModelDescription:
@@ -105,7 +105,7 @@ class KerasKeys(PictureKeys, frozen=True, kw_only=True):
             raise SettingsError(
                 f"models.{name} has no checksum, and Keras pins none for the weights of {self.network}",
                 valid='checksum = "sha256:…", 64 hex digits',
-                remedy=f"Download {about.url}, and make it of the file: sha256sum FILE",
+                remedy=f"Download {about.url}, and make it from the file: sha256sum FILE",
             )
         source = Download(
             url=self.url or about.url,
@@ -144,11 +144,11 @@ class FileKeys(PictureKeys, frozen=True, kw_only=True):
     url: str | None = None
     checksum: Checksum | None = None
     size: Annotated[int, Meta(ge=16, le=2048)]
-    """Edge of the square that the network takes, in pixels."""
+    """Edge of the network's square input, in pixels."""
     mean: Channels = 0.0
     deviation: Channels = 1.0
     white: Literal[1, 255] = 1
-    """What white is before mean and deviation."""
+    """The value of white before mean and deviation."""
     order: Literal["rgb", "bgr"] = "rgb"
     input: str = ""
     taps: tuple[str, ...] = ()
@@ -204,14 +204,14 @@ class DualKeys(CommonKeys, frozen=True, kw_only=True):
 
     folder: str | None = None
     url: str | None = None
-    """Address that the files' paths are appended to."""
+    """URL to which the files' paths are appended."""
     checksums: dict[str, Checksum] = {}
-    """Of the files by path; required with `url`."""
+    """Checksums of the files, by path; required with `url`."""
     picture: str = ""
     """Path of the network of pictures within the folder; empty: where hubs keep it."""
     text: str = ""
     picture_output: str = ""
-    """Tensor that is the vector; empty: the one that hubs name so, or the only one."""
+    """Tensor with the vector; empty: the one with the name that hubs use, or the only one."""
     text_output: str = ""
     labels: tuple[str, ...] | str = ()
     """Words that each picture is compared with; they become its content labels."""
@@ -278,7 +278,7 @@ class DualKeys(CommonKeys, frozen=True, kw_only=True):
 
 
 class KerasApplication(Record, frozen=True, kw_only=True):
-    """What Keras says of one of its networks (scripts/keras_networks.py)."""
+    """Keras' own data on one of its networks (scripts/keras_networks.py)."""
 
     url: str
     checksum: str
@@ -290,7 +290,7 @@ class KerasApplication(Record, frozen=True, kw_only=True):
 
     @property
     def size_bytes_max(self) -> int:
-        """More than its weights in Keras' file can take: 4 bytes each, and names and empty space around them."""
+        """More than its weights in Keras' file can need: 4 bytes each, and names and empty space around them."""
         return 5 * self.parameters + 10_000_000
 
 
@@ -305,18 +305,18 @@ KINDS: dict[str, type[KerasKeys | FileKeys | DualKeys]] = {"keras": KerasKeys, "
 
 
 def owner_models(config: Path, taken: Collection[str] = ()) -> dict[str, Callable[[], ModelDescription]]:
-    """What makes each model of visor.toml, by name.
+    """A function that makes the model, for each model of visor.toml, by name.
 
     Args:
-        config: Path of visor.toml; none there means no models.
+        config: Path of visor.toml; without that file there are no models.
         taken: Names of other models.
 
     Raises:
-        SettingsError: The file is not valid; the makers raise it, too. Both name the line.
+        SettingsError: The file is not valid; the functions raise it, too. Both name the line.
     """
     owner_file = OwnerFile(*OwnerFile.text_of(config))
     tables = owner_file.tables("models")
-    # A file of a model directory is called as its network.
+    # A file of a model directory has the name of its network.
     for name in [name for name in tables if name in {"auto", NSFWJS.name, EFFICIENTNET.name, *taken}]:
         found = f"'{name}' is the name of another model or network"
         raise owner_file.error_at(f"models.{name}", found, valid="Another name")
@@ -348,7 +348,7 @@ def _source(
             raise SettingsError(
                 f"{where}.url has no checksum",
                 valid='checksum = "sha256:…", 64 hex digits',
-                remedy="Take it from where the file is published, or make it of a file that you trust: sha256sum FILE",
+                remedy="Get it from where the file is published, or make it from a file that you trust: sha256sum FILE",
             )
         return Download(url=url, checksum=checksum)
     path = folder / str(file)
@@ -366,7 +366,7 @@ def _one_of(where: str, key: str, file: str | None, url: str | None) -> None:
         raise SettingsError(
             f"{where} has {'neither' if file is None else 'both'} {key} {'nor' if file is None else 'and'} url",
             valid=f"One of {key} and url",
-            remedy="Say where the network is",
+            remedy="Name the network by exactly one of them",
         )
     if file == "":
         raise SettingsError(
@@ -375,7 +375,7 @@ def _one_of(where: str, key: str, file: str | None, url: str | None) -> None:
 
 
 def checksum_of(path: Path) -> str:
-    """`sha256:HEX` of a file, or of a folder: of its files' paths and their own checksums, in order."""
+    """`sha256:HEX` of a file; for a folder, of its files' paths and checksums, in order."""
     if path.is_file():
         state = path.stat()
         return _file_checksum(path, state.st_mtime_ns, state.st_size)
@@ -391,9 +391,9 @@ def _file_checksum(path: Path, _mtime_ns: int, _size: int) -> str:
 
 
 def _there(folder: Path) -> str:
-    """The folder with what it holds, for an error."""
+    """The folder and its contents, for an error."""
     if not folder.is_dir():
-        return f"{folder}, which is no folder,"
+        return f"{folder}, which is not a folder,"
     names = sorted(path.name for path in folder.iterdir())
     shown = ", ".join(names[:8]) + " …" * (len(names) > 8)
     return f"{folder} ({shown or 'empty'})"
@@ -416,6 +416,6 @@ def _labels(where: str, given: tuple[str, ...] | str, folder: Path) -> tuple[str
 
 
 def _three(values: Channels, white: int) -> tuple[float, float, float]:
-    """Mean or deviation of the three channels, of pixels in [0, 1]."""
+    """Mean or deviation of the three channels, for pixels in [0, 1]."""
     red, green, blue = values if isinstance(values, tuple) else (values,) * 3
     return red / white, green / white, blue / white

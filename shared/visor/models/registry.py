@@ -1,7 +1,8 @@
-"""Which models there are: those of installed packages, Visor's own among them, and an owner's of visor.toml.
+"""Which models there are: those of installed packages, including Visor's own, and those of the owner's visor.toml.
 
-A package brings a model by an entry point of the group `visor.models` whose name is the model's and whose object is a
-`ModelDescription`. Visor's own (`visor.models.builtin`) are registered so, too. `visor.models.owner` reads visor.toml.
+A package adds a model with an entry point of the group `visor.models` whose name is the model's and whose object is a
+`ModelDescription`. Visor's own (`visor.models.builtin`) are registered in the same way. `visor.models.owner` reads
+visor.toml.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from visor.settings import Settings
 GROUP = "visor.models"
 AUTO = "auto"
 DEFAULT = "nsfwjs+efficientnet_lite0"
-"""What `auto` means: the model whose figures docs/benchmarks.md shows, and that confidence was learned with."""
+"""What `auto` means: the model whose figures docs/benchmarks.md shows, and with which confidence was learned."""
 
 BUILT = {
     "ff8b3bf14a8924561f0e7805f88d9f07b9b6ba15c5bafaefb490f8c6ea75c10d": Package(
@@ -31,7 +32,7 @@ BUILT = {
 
 
 def installed() -> dict[str, EntryPoint]:
-    """The models that installed packages bring, by name, not loaded. Raises as `visor.plugins.plugins`."""
+    """The models of installed packages, by name, not loaded. Raises as `visor.plugins.plugins`."""
     return plugins(GROUP, "model")
 
 
@@ -39,7 +40,7 @@ def load(entry: EntryPoint) -> ModelDescription:
     """The model of an entry point.
 
     Raises:
-        SettingsError: It cannot be loaded, or is no model of that name.
+        SettingsError: It cannot be loaded, or is not a model of that name.
     """
     package = entry.dist.name if entry.dist else "an unknown package"
     try:
@@ -60,13 +61,13 @@ def load(entry: EntryPoint) -> ModelDescription:
 
 
 def names(settings: Settings) -> list[str]:
-    """All models that are installed or in the owner's visor.toml."""
+    """Names of all models that are installed or in the owner's visor.toml."""
     entries = installed()
     return [*entries, *owner_models(settings.config, entries)]
 
 
 def describe(name: str, settings: Settings | None = None) -> ModelDescription:
-    """The model of that name: one that is installed, or one of the owner's visor.toml; `auto` is `DEFAULT`.
+    """The model of that name, installed or from the owner's visor.toml; `auto` is `DEFAULT`.
 
     Raises:
         SettingsError: There is none, or it is described wrongly.

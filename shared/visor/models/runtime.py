@@ -39,11 +39,11 @@ class Runtime(Protocol):
     outputs: list[Tensor]
 
     def run(self, given: Sequence[NDArray[Any]], wanted: Sequence[int]) -> list[NDArray[Any]]:
-        """The outputs at the places `wanted`, for one array for each input."""
+        """The outputs at the positions `wanted`; `given` has one array for each input."""
 
 
 class LiteRt:
-    """A .tflite file. Numbers are float32 outside; what an integer network takes and gives is scaled."""
+    """A .tflite file. Callers see float32; inputs and outputs of an integer network are scaled."""
 
     def __init__(self, path: Path, threads: int, edge: int | None = None) -> None:
         self._interpreter = open_interpreter(path, threads=threads, edge=edge)
@@ -63,7 +63,7 @@ class LiteRt:
         return [self._float(self._out[place]) for place in wanted]
 
     def _float(self, about: dict[str, Any]) -> NDArray[Any]:
-        # get_tensor copies, so that the next picture cannot change what was given out.
+        # get_tensor copies, so that the next picture cannot change a returned array.
         values: NDArray[Any] = self._interpreter.get_tensor(about["index"])
         scale, zero = about["quantization"]
         return (values.astype(np.float32) - np.float32(zero)) * np.float32(scale) if scale else values
@@ -77,7 +77,7 @@ class OnnxRuntime:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.log_severity_level = 4
-        # Waiting threads would keep the cores busy that other pictures need.
+        # Waiting threads would occupy cores that other pictures need.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
@@ -93,7 +93,7 @@ class OnnxRuntime:
 
 
 def open_runtime(path: Path, *, threads: int, edge: int | None = None) -> Runtime:
-    """The network of a file, by its ending; of a .tflite file, for squares of `edge` pixels.
+    """The network of a file, by its extension; a .tflite file is set to squares of `edge` pixels.
 
     Raises:
         ModelError: It cannot be loaded, or the library that runs it is not installed.
@@ -105,7 +105,7 @@ def open_interpreter(path: Path, *, threads: int, edge: int | None = None) -> In
     """A LiteRT interpreter for the file, tensors allocated; for squares of `edge` pixels, whatever it was made for.
 
     Raises:
-        ModelError: LiteRT does not take the file.
+        ModelError: LiteRT cannot load the file.
     """
     from ai_edge_litert.interpreter import Interpreter  # late, for cold starts
 
@@ -121,8 +121,8 @@ def open_interpreter(path: Path, *, threads: int, edge: int | None = None) -> In
 
 
 def _not_taken(runtime: str, path: Path, exc: Exception, valid: str) -> ModelError:
-    remedy = f"Delete {path.parent} and build the model again; if the file is your own, look into how it was made"
-    return ModelError(f"{runtime} does not take {path.name}: {exc}", valid=valid, remedy=remedy)
+    remedy = f"Delete {path.parent} and build the model again; if the file is your own, check how it was made"
+    return ModelError(f"{runtime} cannot load {path.name}: {exc}", valid=valid, remedy=remedy)
 
 
 def _onnxruntime(path: Path) -> Any:
@@ -131,7 +131,7 @@ def _onnxruntime(path: Path) -> Any:
     except ImportError as exc:
         raise ModelError(
             f"{path.name} runs on ONNX Runtime, which cannot be loaded: {exc}",
-            valid="A library that networks need which are no .tflite file",
+            valid="The library that runs networks that are not .tflite files",
             remedy="Run `pip install 'visor-search[onnx]'`",
         ) from exc
     return onnxruntime
@@ -145,7 +145,7 @@ def _tensor(about: dict[str, Any], names: dict[int, str]) -> Tensor:
 
 
 def _signature(interpreter: Interpreter) -> dict[int, str]:
-    """Names of inputs and outputs in the file's signature, by the index of the tensor; none without one."""
+    """Names of inputs and outputs in the file's signature, by tensor index; empty without a signature."""
     if not interpreter.get_signature_list():
         return {}
     runner = interpreter.get_signature_runner(next(iter(interpreter.get_signature_list())))
@@ -167,9 +167,9 @@ def _value(about: Any) -> Tensor:
 
 
 class _NativeStderrDropped:
-    """While at least one thread is in it, what is written to file descriptor 2 is dropped: LiteRT announces its
-    delegate there and has no setting against it. The descriptor is the process's, so threads that load networks at once
-    share one exchange; each with its own, the last would restore what another had dropped."""
+    """While at least one thread is in it, output to file descriptor 2 is dropped: LiteRT announces its delegate there,
+    and no setting prevents it. The descriptor belongs to the process, so threads that load networks at the same time
+    share one replacement; if each made its own, the last could restore another's /dev/null."""
 
     def __init__(self) -> None:
         self._lock, self._inside, self._kept = threading.Lock(), 0, -1

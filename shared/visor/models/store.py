@@ -1,4 +1,4 @@
-"""Where model directories are, and what one holds: `model.json`, a file for each network, and what goes with it."""
+"""Where model directories are, and what they contain: `model.json`, a file for each network, and further files."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ from visor.schema.words import name_weights
 from visor.settings import Settings
 
 FORMAT = 2
-"""Of model.json. An older Visor would take its networks for its own of the same name, which compute otherwise."""
+"""Of model.json. An older Visor would mistake its networks for its own of the same name, which compute differently."""
 FORMATS_READ = (1, FORMAT)
 MANIFEST = "model.json"
 
 
 class NetworkFile(Record, frozen=True, kw_only=True):
-    """One file of a model directory: a network, or what goes with one."""
+    """One file of a model directory: a network, or a file that belongs to one."""
 
     network: str
-    """Whose; of what goes with a network its name and the role, such as `mine/tokenizer`."""
+    """Name of the network; for a file that belongs to one, name and role, such as `mine/tokenizer`."""
     file: str
     sha256: str
     size_bytes: int
     cosine: float
-    """Smallest cosine between a tap of the file and of what it was made of, measured when it was built."""
+    """Smallest cosine between a tap of the file and of its original, measured when it was built."""
     converter: str
     outputs: tuple[int, ...] = ()
-    """Places of the taps, then of the head, among the outputs of a file that Visor did not make; they are pooled when
-    they have been computed. None: the file gives pooled taps, head and feature maps, in this order."""
+    """Positions of the taps, then of the head, among the outputs of a file that Visor did not make; the taps are pooled
+    afterwards. Empty: the file outputs pooled taps, head and feature maps, in this order."""
 
 
 class ModelManifest(Record, frozen=True, kw_only=True):
-    """`model.json` of a model directory: everything that is needed to run it and to say where it is from."""
+    """`model.json` of a model directory: everything needed to run the model and to state its origin."""
 
     format: int = 1
     fingerprint: str
@@ -50,7 +50,7 @@ class ModelManifest(Record, frozen=True, kw_only=True):
     files: tuple[NetworkFile, ...]
     label_names: tuple[str, ...] = ()
     label_synonyms: tuple[str, ...] = ()
-    """Other names of each label, comma-separated; empty in models that were built before."""
+    """Other names of each label, comma-separated; empty in models built by an older Visor."""
     built_at: str
 
 
@@ -61,7 +61,7 @@ def models_folder(settings: Settings) -> Path:
 def model_directory(settings: Settings, name: str, variant: Variant = "int8") -> Path:
     """Where the model of that name is or would be.
 
-    A model that nobody describes here, but that was built, is the latest one of that name: the functions have no
+    For a model that was built but is not described here, this is the latest one of that name: the functions have no
     visor.toml.
 
     Raises:
@@ -84,7 +84,7 @@ class BuiltModel(NamedTuple):
 
 
 def built_models(settings: Settings) -> Iterator[BuiltModel]:
-    """The models that are built here, by the names of their directories; damaged ones are passed over."""
+    """The models that are built here, in the order of their directories' names; damaged ones are skipped."""
     for path in sorted(models_folder(settings).glob(f"[!.]*/{MANIFEST}")):
         with suppress(ModelError):
             yield BuiltModel(path.parent, read_manifest(path.parent))
@@ -110,7 +110,7 @@ def read_manifest(directory: Path) -> ModelManifest:
 
     Raises:
         ModelNotBuilt: There is none.
-        ModelError: It is not one that this Visor reads.
+        ModelError: This Visor cannot read it.
     """
     path = directory / MANIFEST
     try:
@@ -132,7 +132,7 @@ def read_manifest(directory: Path) -> ModelManifest:
 
 
 def label_words(manifest: ModelManifest) -> list[dict[str, float]]:
-    """For each label what the words of its names are worth; empty for a model without labels."""
+    """For each label, the weight of each word of its names; empty for a model without labels."""
     synonyms = manifest.label_synonyms or ("",) * len(manifest.label_names)
     return [name_weights((n, *s.split(","))) for n, s in zip(manifest.label_names, synonyms, strict=True)]
 
@@ -142,7 +142,7 @@ def check_file(directory: Path, file: NetworkFile) -> Path:
 
     Raises:
         ModelNotBuilt: It is missing.
-        ModelError: It is another file.
+        ModelError: Its checksum differs.
     """
     path = directory / file.file
     try:
@@ -156,7 +156,7 @@ def check_file(directory: Path, file: NetworkFile) -> Path:
 
 
 class ModelFile:
-    """A file of a model directory that is there in its size, and whose bytes are looked at when they are needed.
+    """A file of a model directory that exists and has the right size; its bytes are checked when they are needed.
 
     Raises:
         ModelNotBuilt: It is missing.
@@ -175,7 +175,7 @@ class ModelFile:
 
     @cached_property
     def path(self) -> Path:
-        """Where it is. Raises as `check_file`, which compares it once."""
+        """Where it is. Raises as `check_file`, which is called once."""
         return check_file(self._directory, self.record)
 
 

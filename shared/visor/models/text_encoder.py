@@ -1,4 +1,4 @@
-"""The text side of a dual encoder: a tokenizer and a network. Both are loaded when the first text comes."""
+"""The text side of a dual encoder: a tokenizer and a network. Both are loaded for the first text."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def load_tokenizer(path: Path) -> Any:
     except ImportError as exc:
         raise ModelError(
             f"{path.name} is read with the library tokenizers, which cannot be loaded: {exc}",
-            valid="A library that models need which read words",
+            valid="The library that models that read words need",
             remedy="Run `pip install 'visor-search[words]'`",
         ) from exc
     try:
@@ -37,15 +37,15 @@ def load_tokenizer(path: Path) -> Any:
         raise ModelError(
             f"The tokenizer {path} cannot be read: {str(exc).strip().splitlines()[0]}",
             valid="A tokenizer.json of the library tokenizers",
-            remedy="Take the file from where the networks are published",
+            remedy="Get the file from where the networks are published",
         ) from exc
 
 
 class TextEncoder:
-    """Texts to unit vectors of the space that pictures are in. Any number of threads may call it."""
+    """Texts to unit vectors in the space of the pictures. Any number of threads may call it."""
 
     def __init__(self, network: Callable[[], Path], tokenizer: Callable[[], Path], output: int) -> None:
-        """network, tokenizer: tell where the files are. output: place of the vector among the network's outputs."""
+        """network, tokenizer: return the files' paths. output: position of the vector among the network's outputs."""
         self._paths, self._output = (network, tokenizer), output
         self._loaded: tuple[Runtime, Any] | None = None
         self._lock = threading.Lock()

@@ -1,1 +1,1 @@
-"""Schema: what travels between the parts of Visor, and what a search takes and gives. It imports nothing else."""
+"""Schema: what travels between the parts of Visor, and the request and answer of a search. It imports nothing else."""

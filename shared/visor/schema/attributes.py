@@ -1,4 +1,4 @@
-"""Attributes: what an owner declares of an item's `extra` to filter and count by, and how its texts are read."""
+"""Attributes: fields of an item's `extra` that its owner declares, to filter and count by, and how texts are read."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _THOUSANDS = re.compile(r"[-+]?\d{1,3}([.,])\d{3}(?:\1\d{3})*")
 
 
 def flag_of(text: str) -> bool | None:
-    """What a text says to a flag; None: nothing."""
+    """The value of a flag that a text means; None: it means none."""
     return FLAGS.get(text.strip().casefold())
 
 
 def number_of(text: str) -> float | None:
-    """The number that a text begins with, a unit behind it or not ('12.5 kg', '1,5', '1.234,50'); None: none.
+    """The number that a text begins with, with or without a unit ('12.5 kg', '1,5', '1.234,50'); None if there is none.
 
-    A comma is a decimal sign unless it parts thousands ('1,234') or a point follows it.
+    A comma is a decimal sign unless it separates thousands ('1,234') or a point follows it.
     """
     match = _NUMBER.fullmatch(text)
     if match is None:

@@ -21,14 +21,14 @@ BATCH_SIZE_MAX = 64
 
 
 ITEM_BYTES_MAX = 131_072
-"""Of an item as JSON: so many times 64 stay below what a commit of Firestore takes."""
+"""Limit of an item as JSON: 64 of them stay below what one commit of Firestore accepts."""
 NAME_BYTES_MAX = 500
-"""Of the name of an attribute."""
+"""Limit of an attribute's name."""
 PRICE_MAX = 1e15
 SEARCHED = ("brand", "category")
-"""Attributes that items are found by in words, besides the keywords that are declared."""
+"""Attributes that a text search covers, besides the declared keywords."""
 TEXT_BYTES_MAX = 2_000
-"""Of what an item is found by in words: so many times 64 stay far below the 1 MiB of a document of Firestore."""
+"""Limit of an item's searchable texts: 64 times this stays far below the 1 MiB of a Firestore document."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -41,7 +41,7 @@ def item_id(source: str, key: str) -> str:
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Base of all records: immutable, keyword-only, and quiet about defaults when written as JSON."""
+    """Base of all records: immutable and keyword-only; JSON omits fields that have their default."""
 
 
 RecordType = TypeVar("RecordType", bound=Record)
@@ -71,18 +71,18 @@ class Item(Record, frozen=True, kw_only=True):
     licence: str | None = None
     author: str | None = None
     group: str | None = None
-    """The source's own key of the product that it is a picture or variant of."""
+    """The source's own key of the product of which this is a picture or variant."""
     image_etag: str | None = None
-    """The image's own validators, where the catalogue tells them: a change means that the picture changed. With an
-    `image_etag`, nothing else means that: the same picture may move, and its address may be signed anew each time."""
+    """The image's own validators, if the catalogue has them: a change means that the picture changed. With an
+    `image_etag`, nothing else means that: the same picture may move, and its URL may be signed anew each time."""
     image_modified: str | None = None
     extra: dict[str, str] = {}
-    """What else a source knows and the page may show: availability, brand, seconds into a video …"""
+    """Further facts that a source knows and the page may show: availability, brand, seconds into a video …"""
     attributes: dict[str, AttributeType] = {}
-    """What its owner had declared of `extra` when it was read, to filter and count by."""
+    """The fields of `extra` that its owner had declared when it was read, to filter and count by."""
 
     def image_signature(self) -> bytes:
-        """8 bytes that change when the picture has to be embedded anew: its validator, or else its address, is new."""
+        """8 bytes that change when the picture has to be embedded anew: its validator, or else its URL, is new."""
         if self.image_etag:
             return _digest("etag", self.image_etag)
         return _digest(self.image_url, None, self.image_modified)
@@ -93,20 +93,20 @@ class Item(Record, frozen=True, kw_only=True):
 
 
 def is_attribute_name(name: str) -> bool:
-    """Whether every store can keep what an item says under that name in `extra`."""
+    """Whether every store can keep a value of that name in an item's `extra`."""
     return bool(name.strip()) and not name.startswith("__") and len(name.encode(errors="replace")) <= NAME_BYTES_MAX
 
 
 def checked_item(item: Item, attributes: Mapping[str, AttributeType] | None = None) -> Item:
-    """The item as every store, queue and answer takes it: half an emoji becomes U+FFFD, a price that is none nothing.
+    """The item as every store, queue and answer accepts it: half an emoji becomes U+FFFD, an invalid price is removed.
 
-    All that is published passes here once, whoever made it.
+    Every published item passes through here once, whoever made it.
 
     Args:
-        attributes: What its owner declares of `extra`; None: as the item has it.
+        attributes: The fields of `extra` that its owner declares; None: those in the item.
 
     Raises:
-        DropItem: A value is of another type than its field, an attribute has no usable name, or all is too large.
+        DropItem: A value has another type than its field, an attribute has no usable name, or the item is too large.
     """
     if attributes is not None:
         item = msgspec.structs.replace(item, attributes=dict(attributes))
@@ -116,7 +116,7 @@ def checked_item(item: Item, attributes: Mapping[str, AttributeType] | None = No
     except (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError) as exc:
         raise DropItem(f"it cannot be written down: {exc}") from exc
     if len(text) > ITEM_BYTES_MAX:
-        raise DropItem(f"its texts have {len(text):,} bytes; at most {ITEM_BYTES_MAX:,} are taken")
+        raise DropItem(f"its texts have {len(text):,} bytes; at most {ITEM_BYTES_MAX:,} are allowed")
     if not ITEM_ID.match(item.id):
         raise DropItem(f"its id {item.id!r:.80} is not what item_id gives: 32 hexadecimal digits")
     for name in item.extra:
@@ -141,7 +141,7 @@ def _without_surrogates(value: Any) -> Any:
 
 
 class Change(Record, frozen=True, kw_only=True):
-    """What the crawl found out about one item.
+    """What a crawl found out about one item.
 
     `embed`: new, or its picture changed. `update`: only metadata changed, the vector stays. `delete`: a tombstone.
     """
@@ -149,11 +149,11 @@ class Change(Record, frozen=True, kw_only=True):
     action: Literal["embed", "update", "delete"]
     item: Item
     version: int
-    """Grows from crawl to crawl for one item (milliseconds since 1970, never going back): the newest version wins."""
+    """Grows from crawl to crawl for one item (milliseconds since 1970, never decreasing): the newest version wins."""
 
     @classmethod
     def deletion(cls, item: str, source: str, version: int, *, key: str = "") -> Change:
-        """The tombstone of an item that is known by its id."""
+        """The tombstone of the item with this id."""
         return cls(action="delete", item=Item(id=item, source=source, key=key, image_url=""), version=version)
 
 
@@ -167,13 +167,13 @@ class Batch(Record, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, source: str, run: str, changes: tuple[Change, ...]) -> Batch:
-        """A batch named by its content, so that publishing it twice makes the same objects."""
+        """A batch with an id made from its content, so that publishing it twice makes the same objects."""
         content = ((c.action, c.item.id, c.version) for c in changes)
         digest = hashlib.blake2b(msgspec.json.encode(sorted(content)), digest_size=16).hexdigest()
         return cls(id=digest, source=source, run=run, changes=changes)
 
     def cut(self, size: int) -> list[Batch]:
-        """Batches of at most so many of its changes."""
+        """Its changes in batches of at most `size`."""
         starts = range(0, len(self.changes), size)
         return [Batch.of(self.source, self.run, self.changes[start : start + size]) for start in starts]
 
@@ -186,7 +186,7 @@ class Label(Record, frozen=True, kw_only=True):
 
 
 class Safety(Record, frozen=True, kw_only=True):
-    """What the safety head says: probabilities of drawing, hentai, neutral, porn and sexy (sum 1)."""
+    """The safety head's output: probabilities of drawing, hentai, neutral, porn and sexy (sum 1)."""
 
     probabilities: dict[str, float]
     unsafe: bool
@@ -207,24 +207,24 @@ class IndexedItem(Record, frozen=True, kw_only=True):
     labels: tuple[Label, ...] = ()
     safety: Safety | None = None
     blank: str | None = None
-    """Why there is nothing to compare in its picture, where that is so: a sentence."""
+    """If its picture shows nothing to compare: why, as a sentence."""
 
 
 def is_live(data: Mapping[str, Any] | None) -> bool:
-    """Whether the document of an item says that it is searchable: it is there, and not only remembered as deleted."""
+    """Whether an item with this document is searchable: there is one, and it does not record a deletion."""
     return data is not None and not data.get("gone")
 
 
 def live_item(data: Mapping[str, Any] | None) -> IndexedItem | None:
-    """The item in a document; None where it is not searchable. Raises as `as_record`."""
+    """The item in a document; None if it is not searchable. Raises what `as_record` does."""
     return as_record(data, IndexedItem) if is_live(data) else None
 
 
 def as_record(data: object, type_: type[RecordType]) -> RecordType:
-    """A document as its record.
+    """A document as a record of that type.
 
     Raises:
-        CorruptObject: It is not one.
+        CorruptObject: The document does not fit the type.
     """
     try:
         return msgspec.convert(data, type_)
@@ -237,8 +237,8 @@ def as_record(data: object, type_: type[RecordType]) -> RecordType:
 
 
 class Failure(Record, frozen=True, kw_only=True):
-    """Why an item is not searchable (collection `failures`, keyed by item id), or why nothing is like it
-    (`nothing_to_compare`)."""
+    """Why an item is not searchable, or why it is not taken for a copy of another (`nothing_to_compare`); collection
+    `failures`, keyed by item id."""
 
     item: str
     source: str
@@ -248,31 +248,31 @@ class Failure(Record, frozen=True, kw_only=True):
     code: str
     """The `code` of the error class, e.g. `fetch_failed`."""
     reason: str
-    """The whole sentence."""
+    """The whole message."""
     retriable: bool
-    """The queue still delivers its batch again."""
+    """The queue will still deliver its batch again."""
     at: str
     model: str = ""
     wanted: Item | None = None
-    """What to embed once more."""
+    """The item to embed on another try."""
     certain: bool = False
-    """Another try ends the same, unless a setting in `settings` has changed."""
+    """Another try will fail in the same way, unless a setting in `settings` has changed."""
     settings: dict[str, str] = {}
-    """The settings that the reason names, as they were."""
+    """The settings that the reason names, with their values at the time."""
     tries: int = 1
     next_at: float | None = None
     """When a scheduled crawl tries again, in seconds since 1970; None: never by itself."""
     again: bool = False
-    """It was published once more and has not been looked at since."""
+    """It was published once more and has not been embedded since."""
 
     @property
     def name(self) -> str:
-        """What its owner knows it by."""
+        """The name that its owner knows."""
         return self.wanted.key if self.wanted else self.image_url or self.item
 
 
 class FacetRow(Record, frozen=True, kw_only=True):
-    """The values that one item can be filtered by. `None` where the item does not say."""
+    """The values that one item can be filtered by; `None` where the item has no value."""
 
     collection: str | None = None
     source: str | None = None
@@ -283,19 +283,19 @@ class FacetRow(Record, frozen=True, kw_only=True):
     labels: tuple[str, ...] = ()
     """Most probable first."""
     facet_labels: tuple[str, ...] | None = None
-    """Those of `labels` that the item is filtered by; None: all of them."""
+    """Those of `labels` that the item can be filtered by; None: all of them."""
     words: tuple[str, ...] = ()
-    """Stems of what it is called, to compare with the names of a query's labels."""
+    """Stems of the words in its title, collection and category, to compare with the names of a query's labels."""
     texts: dict[str, str] | None = None
-    """What it is found by in words, by field: title, description and attributes; None in objects of before."""
+    """The texts that a text search covers, by field: title, description and attributes; None in older objects."""
     product: str | None = None
     """16 hex digits, the same for all items of one product."""
     pixels: int = 0
-    """Of its picture, width by height; 0 where unknown."""
+    """Number of pixels in its picture, width times height; 0 if unknown."""
     declared: dict[str, AttributeType] = {}
-    """The attributes that were declared when it was read, …"""
+    """The attributes that were declared when it was read."""
     values: dict[str, str] = {}
-    """… and what it says to them."""
+    """Its values of these attributes."""
 
     @classmethod
     def of(cls, item: Item, labels: tuple[Label, ...] = (), size: tuple[int, int] = (0, 0)) -> FacetRow:
@@ -321,7 +321,7 @@ class FacetRow(Record, frozen=True, kw_only=True):
 
 
 def item_texts(item: Item) -> dict[str, str]:
-    """What an item is found by in words, by field, without its collection and labels: 2,000 bytes at most."""
+    """The item's texts that a text search covers, by field, without collection and labels: 2,000 bytes at most."""
     named = (*SEARCHED, *(name for name, type_ in item.attributes.items() if type_ == "keyword"))
     extra = {name: item.extra[name] for name in named if item.extra.get(name)}
     texts, left = {}, TEXT_BYTES_MAX
@@ -334,7 +334,7 @@ def item_texts(item: Item) -> dict[str, str]:
 
 
 def said_of(row: FacetRow) -> dict[str, str]:
-    """All that an item is found by in words, by field; nothing where it was not kept."""
+    """All of an item's texts that a text search covers, by field; empty if they were not kept."""
     if row.texts is None:
         return {}
     labels = row.labels if row.facet_labels is None else row.facet_labels
@@ -342,7 +342,7 @@ def said_of(row: FacetRow) -> dict[str, str]:
 
 
 class FacetUpdate(Record, frozen=True, kw_only=True):
-    """New facet values for an item whose vector stays."""
+    """New facet values for an item that keeps its vector."""
 
     id: str
     version: int
@@ -359,7 +359,7 @@ class Tombstone(Record, frozen=True, kw_only=True):
 class ShardCommit(Record, frozen=True, kw_only=True):
     """The document that makes a shard's vectors, updates and tombstones visible (collection `commits`).
 
-    Its key is the shard's object name without folder and ending. `committed_at` is filled in by the store's clock.
+    Its key is the shard's object name without folder and extension. The store's clock fills in `committed_at`.
     """
 
     batch: str
@@ -370,9 +370,9 @@ class ShardCommit(Record, frozen=True, kw_only=True):
     updates: tuple[FacetUpdate, ...] = ()
     tombstones: tuple[Tombstone, ...] = ()
     manifest: int | None = None
-    """Set on the one record `manifest`, with which a merge tells running searches to read the manifest again."""
+    """Set only on the record `manifest`, with which a merge tells running searches to read the manifest again."""
     trace: str = ""
-    """W3C `traceparent` of the embed that wrote it, where that was traced."""
+    """W3C `traceparent` of the embed that wrote it, if it was traced."""
 
 
 RunState = Literal["running", "complete", "empty", "postponed", "failed"]
@@ -386,8 +386,8 @@ class CrawlRun(Record, frozen=True, kw_only=True):
     started_at: str
     ended_at: str | None = None
     state: RunState = "running"
-    """`postponed`: stopped before its time budget ended; the next run goes on from the checkpoint. `empty`: it read all
-    there is, and there is nothing; `why` says the likeliest cause."""
+    """`postponed`: stopped before its time budget ended; the next run goes on from the checkpoint. `empty`: it read the
+    whole catalogue and found nothing; `why` has the likeliest cause."""
     seen: int = 0
     published: int = 0
     updated: int = 0
@@ -396,25 +396,25 @@ class CrawlRun(Record, frozen=True, kw_only=True):
     failed: int = 0
     why: str = ""
     code: str = ""
-    """Of the error that a failed run ended with."""
+    """Code of the error that a failed run ended with."""
     listed: int = 0
     """Items that the source lists, as far as the crawl knows after this run."""
     failures: dict[str, int] = {}
     """Rows that failed, by reason."""
     lacking: dict[str, int] = {}
-    """What of rows that did not fail was left out, such as a price that cannot be read, by reason."""
+    """Details left out of rows that did not fail, such as a price that cannot be read, by reason."""
     passed_over: dict[str, int] = {}
-    """What the source left out on purpose, by reason."""
+    """Entries that the source left out on purpose, by reason."""
 
     def summary(self) -> str:
-        """What the run did, in words, in one line."""
+        """One line on what the run did."""
         return (
             f"{self.state}: {counted(self.seen, 'item')} seen, {self.published} to embed, {self.updated} changed, "
             f"{self.deleted} gone, {self.unchanged} unchanged, {self.failed} failed"
         )
 
     def account(self) -> list[str]:
-        """What was not taken in, in words: a line each reason, the most frequent first."""
+        """What was left out: one line for each reason, the most frequent first."""
         failed = [(count, f"{count:,} failed: {reason}") for reason, count in self.failures.items()]
         lacking = [(count, f"{counted(count, 'detail')} left out: {reason}") for reason, count in self.lacking.items()]
         left = [(count, f"{count:,} passed over: {reason}") for reason, count in self.passed_over.items()]
@@ -430,9 +430,9 @@ def as_document(record: Record) -> dict[str, Any]:
 
 
 def as_records(found: Iterable[Any], type_: type[RecordType]) -> Iterator[tuple[Any, RecordType]]:
-    """Those of the stored documents that are such records, with their records.
+    """The stored documents, each with its record of that type.
 
-    One that is damaged is left out and logged, so that it harms nobody else: `visor check` names it.
+    A damaged document is left out and logged, so that the others are still read; `visor check` names it.
     """
     for document in found:
         try:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import re
 
 FACET_MIN = 0.6
-"""Probability from which an item is filtered by a label: of 82 such labels of the demo's 534 drawings, 61 % are in the
-words of title and description; below it, 'hair clip' and 'swim trunks' take over."""
+"""Probability from which an item can be filtered by a label: of 82 such labels of the demo's 534 drawings, 61 % occur
+in the title or description; below it, labels like 'hair clip' and 'swim trunks' prevail."""
 FACET_AGREEING_MIN = 0.2
-"""The same for a label that a word of the title or of the collection confirms."""
+"""The same for a label that a word of the title or the collection confirms."""
 
 _NAMES = {
     "a cat having a striped coat": "tiger cat",
     "fruiting spike of a cereal plant": "ear of grain",
     "tights for gymnastics, a one-piece leotard, or a sport jersey": "leotard",
 }
-"""Names for labels that the list of names explains instead."""
+"""Names for labels for which the list of names has an explanation instead."""
 _GLOSS = re.compile(r" \(| / |, ")
 
 
@@ -25,10 +25,10 @@ def short_name(label: str) -> str:
 
 
 def is_facet(label: str, probability: float, *texts: str | None) -> bool:
-    """Whether an item is filtered by one of its labels.
+    """Whether an item can be filtered by one of its labels.
 
     Args:
-        texts: What the catalogue says the item is: its title and collection.
+        texts: The item's title and collection.
     """
     if probability >= FACET_MIN:
         return True
@@ -37,7 +37,7 @@ def is_facet(label: str, probability: float, *texts: str | None) -> bool:
 
 
 def _words(text: str) -> set[str]:
-    """Words in small letters, plurals as singulars."""
+    """The words in lower case, plurals as singulars."""
     return {_singular(word) for word in re.findall(r"[^\W\d_]{3,}", text.lower())}
 
 

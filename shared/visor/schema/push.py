@@ -1,4 +1,4 @@
-"""What owners push, and what became of it."""
+"""Items that owners push, and the answer to them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from visor.schema.items import Record
 
 
 class PushItem(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One item that its owner sends (`POST /v1/items`): the JSON body, or a line of `application/x-ndjson`."""
+    """One item that an owner sends (`POST /v1/items`): the JSON body, or a line of `application/x-ndjson`."""
 
     key: Annotated[str, Meta(min_length=1, max_length=500)]
-    """The sender's own stable key; the same key later replaces the item."""
+    """The sender's own stable key; a later item with the same key replaces this one."""
     image_url: Annotated[str, Meta(max_length=2000)] | None = None
     """Required unless `deleted`."""
     page_url: Annotated[str, Meta(max_length=2000)] | None = None
@@ -30,9 +30,9 @@ class PushItem(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
     licence: str | None = None
     author: str | None = None
     group: str | None = None
-    """The sender's own key of the product that it is a picture or variant of."""
+    """The sender's own key of the product of which this is a picture or variant."""
     image_etag: str | None = None
-    """Anything that changes when the picture at `image_url` does; it is then embedded anew."""
+    """Any text that changes when the picture at `image_url` does; the picture is then embedded anew."""
     image_modified: str | None = None
     extra: Annotated[dict[str, str], Meta(max_length=50)] = msgspec.field(default_factory=dict)
     deleted: bool = False
@@ -43,7 +43,7 @@ class PushedItem(Record, frozen=True, kw_only=True):
     """What became of one pushed item."""
 
     line: int
-    """From 1."""
+    """Number of its line, from 1."""
     key: str | None = None
     id: str | None = None
     state: Literal["accepted", "refused"]
@@ -52,7 +52,7 @@ class PushedItem(Record, frozen=True, kw_only=True):
 
 
 class PushAnswer(Record, frozen=True, kw_only=True):
-    """What became of each pushed item, in their order."""
+    """What became of each pushed item, in the order sent."""
 
     accepted: int = 0
     refused: int = 0

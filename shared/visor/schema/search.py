@@ -1,4 +1,4 @@
-"""What a search takes and gives: filters, request, matches, answer."""
+"""The request and the answer of a search, with its filters and matches."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ Box = Annotated[tuple[Fraction, Fraction, Fraction, Fraction], Meta(description=
 
 
 class PriceRange(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Bounds in the item's own currency, both ends included. Name a `currency` beside it to compare like with like."""
+    """Bounds in the item's own currency, both inclusive. Add a `currency` filter to compare prices of one currency."""
 
     min: float | None = None
     max: float | None = None
 
 
 class Condition(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What one attribute of a match must be; all that is given must hold.
+    """Conditions on one attribute of a match; all that are given must hold.
 
     Numbers compare as numbers and dates by the day; `flag` attributes are `true` or `false`.
     """
@@ -35,11 +35,11 @@ class Condition(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """At least this number, or this ISO 8601 date."""
     max: float | str | None = None
     missing: bool | None = None
-    """True: only items without it; false: only items with it."""
+    """True: only items without the attribute; false: only items with it."""
 
 
 class Filters(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a match must be. Within one list any value will do; the lists must all hold."""
+    """Conditions on a match. Within one list any value suffices; all lists must hold."""
 
     collection: tuple[str, ...] = ()
     source: tuple[str, ...] = ()
@@ -61,10 +61,10 @@ TEXT_MAX = 400
 """Characters of a text that is searched for."""
 EXAMPLES_MAX = 8
 PICTURES = ("image", "url", "vector", "item", "handle", "seen")
-"""What says which picture, in a request and in each of its examples."""
+"""Fields that name a picture, in a request and in each of its examples."""
 Side = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Probability = Annotated[float, Meta(ge=0, le=1.000001)]
-"""In [0, 1], but for what a network's float32 rounds."""
+"""In [0, 1], with room for a network's float32 rounding."""
 
 
 class SeenLabel(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -74,15 +74,15 @@ class SeenLabel(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Seen(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A picture that the sender's own device looked at, with the model that `GET /v1/model` describes. The picture
+    """What the sender's own device computed from a picture, with the model that `GET /v1/model` describes. The picture
     itself is not sent; a box or excluded parts were applied before."""
 
     model: str
-    """Fingerprint of the model that looked. Another than the index's is refused (`other_model`)."""
+    """Fingerprint of the model that was run. Any but the index's is refused (`other_model`)."""
     vector: str
     """Base64 of the vector, little-endian float16, and the 258 bytes of its look."""
     closer: str | None = None
-    """The same of a closer look at the middle, where `GET /v1/model` wants one (`closer`)."""
+    """The same for closer views of the middle, if `GET /v1/model` requests them (`closer`)."""
     hash: str
     """Base64 of the 140 bytes of its perceptual hash and sketch."""
     labels: Annotated[tuple[SeenLabel, ...], Meta(max_length=5)] = ()
@@ -90,17 +90,17 @@ class Seen(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
     safety: Annotated[dict[str, Probability], Meta(max_length=5)] | None = None
     """Probability of each class of the safety head; None without such a head."""
     blank: str | None = None
-    """Why there is nothing to compare in the picture, in the words of an answer's `query.blank`."""
+    """If the picture shows nothing to compare: why, in the words of an answer's `query.blank`."""
     width: Side
     height: Side
-    """In pixels, of the picture as it came."""
+    """In pixels, of the original picture."""
 
 
 Weight = Annotated[float, Meta(ge=-1, le=1)]
 
 
 class Example(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One picture among several. Exactly one of `image`, `url`, `vector`, `item`, `handle`, `seen` says which."""
+    """One picture among several, given as exactly one of `image`, `url`, `vector`, `item`, `handle`, `seen`."""
 
     image: str | None = None
     """A picture, base64."""
@@ -111,15 +111,15 @@ class Example(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
     seen: Seen | None = None
     box: Box | None = None
     weight: Weight = 1.0
-    """How much it counts beside the others; below 0, matches are not to be like it."""
+    """How much it counts relative to the others; below 0, matches should not be like it."""
 
 
 Sort = Literal["likeness", "price_up", "price_down", "newest", "oldest", "largest", "smallest", "most_changed"]
 
 
 class SearchRequest(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The JSON body of `POST /v1/search`. At most one of `image`, `url`, `vector`, `item`, `handle`, `seen` says which
-    picture to search for; `text`, `examples` and `filters` go with it or stand alone. Something must be given.
+    """The JSON body of `POST /v1/search`. At most one of `image`, `url`, `vector`, `item`, `handle`, `seen` names the
+    picture to search for; `text`, `examples` and `filters` can be added or used alone. Something must be given.
 
     The same endpoint takes `multipart/form-data` with a file part `image` and an optional part `request` that holds
     this document without an image.
@@ -129,18 +129,18 @@ class SearchRequest(Record, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """A picture, base64."""
     url: str | None = None
     vector: str | None = None
-    """Base64 of little-endian float16, as an answer's `query.vector` gives it."""
+    """Base64 of little-endian float16, as in an answer's `query.vector`."""
     item: str | None = None
     """Id of an indexed item: 'more like this'."""
     handle: str | None = None
-    """A picture that was searched for minutes ago, as an answer's `query.handle` names it, with the same `box` and
-    `exclude`. If it is forgotten (`unknown_handle`), send the picture again."""
+    """A picture that was searched for minutes ago, by its `query.handle` from that answer, with the same `box` and
+    `exclude`. If it has been forgotten (`unknown_handle`), send the picture again."""
     seen: Seen | None = None
-    """What the sender's own device saw in a picture that it keeps to itself."""
+    """What the sender's own device computed from a picture that it keeps to itself."""
     remember: bool = False
-    """Give the picture a `query.handle`."""
+    """Return a `query.handle` for the picture."""
     link: bool = True
-    """Give `query.vector`, which is half of an answer's bytes; a device that sent `seen` has it."""
+    """Return `query.vector`, which is half of an answer's bytes; a device that sent `seen` has it."""
     box: Box | None = None
     """Search within this part of the picture."""
     exclude: Annotated[tuple[Box, ...], Meta(max_length=64)] = ()
@@ -151,33 +151,33 @@ class SearchRequest(Record, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     metric: str | None = None
     """A SciPy metric, on the full vectors; overrides `mode`."""
     leave_out: Annotated[tuple[ItemId, ...], Meta(max_length=200)] = ()
-    """Ids of items that are not wanted, such as those that this searcher said are no match."""
+    """Ids of unwanted items, such as those that this searcher reported as wrong matches."""
     facets: bool = False
-    """Also count the facet values over the items that pass the filters, and that `text` alone finds."""
+    """Also count the facet values of the items that pass the filters and, with `text` alone, that the text finds."""
     text: Annotated[str, Meta(max_length=TEXT_MAX)] | None = None
-    """Words that matches are about, alone or beside a picture."""
+    """Words to search for, alone or together with a picture."""
     examples: Annotated[tuple[Example, ...], Meta(max_length=EXAMPLES_MAX)] = ()
     """Further pictures, wanted or not."""
     sort: Sort = "likeness"
-    """Order of what passes; `largest` and `smallest` by the pixels of the picture, `most_changed` by least likeness
+    """Order of the matches; `largest` and `smallest` by the pixels of the picture, `most_changed` by least likeness
     among copies of the query. Items without the value come last."""
     min_confidence: Fraction = 0.0
-    """Leave out matches that are less sure."""
+    """Leave out matches with less confidence."""
     min_similarity: Annotated[float, Meta(ge=-1, le=1)] | None = None
-    """Leave out matches that are less like the picture."""
+    """Leave out matches with less similarity."""
     after: Annotated[str, Meta(max_length=2000)] | None = None
-    """Go on behind an earlier answer: its `next`, with the same request otherwise."""
+    """Continue after an earlier answer: its `next`, in an otherwise unchanged request."""
     variety: Fraction = 0.0
-    """0: the nearest first. Towards 1: less of the same (maximal marginal relevance)."""
+    """0: the nearest first. Towards 1: matches less like each other (maximal marginal relevance)."""
     group: bool = True
     """One result per product, with its best picture; false: every picture."""
     regions: bool = False
-    """Also say what parts of the picture one may want to search for: up to four, which takes about as long again as to
-    look at the picture, and counts as up to five. None for `item`, `vector`, `seen` or `text`."""
+    """Also suggest parts of the picture to search for, up to four. This takes about as long again as embedding the
+    picture, and counts as up to five searches. Not for `item`, `vector`, `seen` or `text`."""
 
 
 class Place(Record, frozen=True, kw_only=True):
-    """One address at which the same picture stands."""
+    """One page that shows the same picture."""
 
     item: str
     title: str = ""
@@ -188,14 +188,14 @@ class Place(Record, frozen=True, kw_only=True):
 
 
 class Highlight(Record, frozen=True, kw_only=True):
-    """Where the words that were asked for stand in an item."""
+    """Where an item's text has the words searched for."""
 
     field: str
     """`title`, `description`, `collection`, `brand`, `labels`, or the name of an attribute."""
     text: str
     """The field's text, cut to the part around the words."""
     spans: tuple[tuple[int, int], ...]
-    """Start and end of each word that met, in characters of `text`."""
+    """Start and end of each word that matched, in characters of `text`."""
 
 
 class Match(Record, frozen=True, kw_only=True):
@@ -203,24 +203,24 @@ class Match(Record, frozen=True, kw_only=True):
 
     item: Item
     similarity: float | None
-    """Cosine in the similarity space, or 1 − distance of a named metric where that is bounded; greater is nearer. None
-    where only words were asked for."""
+    """Cosine in the similarity space, or 1 − distance of a named metric if that is bounded; greater is nearer. None for
+    a search by words alone."""
     confidence: Fraction
-    """Calibrated probability that this is such a match."""
+    """Calibrated probability that this match is right."""
     verdict: Literal["exact", "edited", "similar"] | None
-    """How its picture relates to the one that was asked for; None where there is none, as `similarity`."""
+    """How its picture relates to the query's picture; None for a search by words alone."""
     places: tuple[Place, ...] = ()
     labels: tuple[Label, ...] = ()
     indexed_at: str | None = None
     text_score: float | None = None
-    """BM25 of the words that were asked for; None without words, or where none met."""
+    """BM25 of the words searched for; None without words, or if none matched."""
     highlights: tuple[Highlight, ...] = ()
     product: tuple[Place, ...] = ()
     """The other items of its product, best first."""
 
 
 GUESS_FROM = 12
-"""Matches whose collections vote on the kind."""
+"""Number of matches whose collections vote on the kind."""
 
 
 class Guess(Record, frozen=True, kw_only=True):
@@ -236,20 +236,20 @@ class SafetyAnswer(Record, frozen=True, kw_only=True):
 
 
 class QueryAnswer(Record, frozen=True, kw_only=True):
-    """What was searched for, to link to it."""
+    """The picture that was searched for, so that a link can name it."""
 
     vector: str | None = None
     is_across: bool = False
-    """Whether it was compared by more than its vector: then `vector` is the closer look, as in `seen.closer`."""
+    """Whether it was compared by more than its vector: then `vector` is of the closer views, as in `seen.closer`."""
     item: str | None = None
     width: int | None = None
     height: int | None = None
     format: str | None = None
     blank: str | None = None
-    """Why there is nothing to compare in the picture, where that is so: no match is a copy of it or has a confidence.
-    There is no `vector` then."""
+    """If the picture shows nothing to compare: why. Then no match is a copy of it or has a confidence, and there is no
+    `vector`."""
     handle: str | None = None
-    """To ask about this picture again within minutes without sending it: other filters, more matches."""
+    """Names this picture in further searches within minutes, without sending it: other filters, more matches."""
 
 
 class IndexAnswer(Record, frozen=True, kw_only=True):
@@ -264,7 +264,7 @@ class FacetValue(Record, frozen=True, kw_only=True):
 
 
 class AttributeFacet(Record, frozen=True, kw_only=True):
-    """How the items that pass spread over one declared attribute."""
+    """Values of one declared attribute among the items that pass."""
 
     type: AttributeType
     values: tuple[FacetValue, ...] = ()
@@ -274,7 +274,7 @@ class AttributeFacet(Record, frozen=True, kw_only=True):
 
 
 class RangeCount(Record, frozen=True, kw_only=True):
-    """How many items lie in a range: `min` included, `max` not, but for the last range. Numbers, or ISO 8601 dates."""
+    """How many items are in a range: `min` included, `max` only in the last range. Numbers, or ISO 8601 dates."""
 
     min: float | str
     max: float | str
@@ -282,7 +282,7 @@ class RangeCount(Record, frozen=True, kw_only=True):
 
 
 class FacetsAnswer(Record, frozen=True, kw_only=True):
-    """Counts over the items that pass the filters (`GET /v1/facets` without filters: over all)."""
+    """Counts over the items that pass the filters; `GET /v1/facets` without filters counts all items."""
 
     images: int
     collection: tuple[FacetValue, ...] = ()
@@ -298,12 +298,12 @@ class FacetsAnswer(Record, frozen=True, kw_only=True):
 
 
 class Region(Record, frozen=True, kw_only=True):
-    """A part of the query's picture that one may want to search for."""
+    """A part of the query's picture that is worth a search."""
 
     box: Box
     """Within the whole picture, whatever part of it was searched for."""
     label: str | None = None
-    """What the model sees there, where it is fairly sure."""
+    """What the model sees there, if it is fairly sure."""
 
 
 class SearchAnswer(Record, frozen=True, kw_only=True):
@@ -311,10 +311,10 @@ class SearchAnswer(Record, frozen=True, kw_only=True):
 
     matches: tuple[Match, ...]
     confidence: Fraction
-    """Calibrated probability that the catalogue holds what was asked for."""
+    """Calibrated probability that the catalogue holds what was searched for."""
     no_confident_match: bool
     mode: Literal["fast", "exact", "metric"]
-    """Which way was taken."""
+    """How the search was done."""
     metric: str | None = None
     guess: Guess | None = None
     labels: tuple[Label, ...] = ()
@@ -324,15 +324,15 @@ class SearchAnswer(Record, frozen=True, kw_only=True):
     index: IndexAnswer
     facets: FacetsAnswer | None = None
     next: str | None = None
-    """What to send as `after` for the matches behind these; None at the end."""
+    """The value to send as `after` for the next matches; None at the end."""
     total: int | None = None
-    """How many items may be given in all, or products where they are grouped, where that is known. Near-duplicates are
-    one match, and count singly."""
+    """How many items can be returned in all, or products if they are grouped; None if unknown. Near-duplicates are one
+    match, but are counted one by one."""
     regions: tuple[Region, ...] = ()
     timing_ms: dict[str, float]
     """Milliseconds by stage: fetch, decode, embed, scan, items, total; only stages that ran."""
     notice: str | None = None
-    """A sentence when part of the index could not be read and the answer is right without it."""
+    """A sentence if part of the index could not be read and the answer is right without it."""
 
 
 class SearchesRequest(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -342,7 +342,7 @@ class SearchesRequest(Record, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class Picture(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A picture to compare. Exactly one of `image`, `url`, `item` says which."""
+    """A picture to compare, given as exactly one of `image`, `url`, `item`."""
 
     image: str | None = None
     url: str | None = None
@@ -363,26 +363,26 @@ class CompareAnswer(Record, frozen=True, kw_only=True):
     verdict: Literal["exact", "edited", "similar"]
     similarity: float
     confidence: Fraction
-    """Calibrated probability that the one would be found as a match of the other."""
+    """Calibrated probability that one would be found as a match for the other."""
     first: str
     """The first picture as JPEG in base64, no larger than 800 pixels."""
     second: str
-    """The second one, laid over the first where they were aligned: then of the same size."""
+    """The second picture; if they were aligned, laid over the first and of the same size."""
     is_aligned: bool
     difference: str | None = None
-    """Grey PNG in base64, bright where aligned pictures differ."""
+    """Grey PNG in base64, bright where the aligned pictures differ."""
 
 
 class ExplainRequest(SearchRequest, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The JSON body of `POST /v1/explain`: a search, and one of its matches. Of the search, what says which picture was
-    searched for counts: `image`, `url`, `item` or `seen`, `box` and `exclude`."""
+    """The JSON body of `POST /v1/explain`: a search, and one of its matches. Only the fields of the search that name
+    its picture count: `image`, `url`, `item` or `seen`, `box` and `exclude`."""
 
     match: str
     """Id of the item to compare with."""
 
 
 class HeatMap(Record, frozen=True, kw_only=True):
-    """How much of the likeness sits where: cells over the picture, row by row from its top left; the hottest has 1."""
+    """How much each cell of a picture adds to the likeness, row by row from its top left; the hottest has 1."""
 
     width: int
     height: int
@@ -390,29 +390,29 @@ class HeatMap(Record, frozen=True, kw_only=True):
 
 
 class ExplainAnswer(Record, frozen=True, kw_only=True):
-    """Where in two pictures their likeness sits (`POST /v1/explain`). `query` and `item` are the same as grey PNG in
-    base64, bright where it is hot. Of a picture that was `seen` elsewhere there are `shares` in place of `query`."""
+    """Where two pictures are alike (`POST /v1/explain`). `query` and `item` are the heat maps as grey PNG in base64,
+    bright where they are hot. For a picture that was `seen` elsewhere there are `shares` in place of `query`."""
 
     query: str | None = None
     item: str
     query_grid: HeatMap | None = None
     item_grid: HeatMap
     shares: str | None = None
-    """Base64 of little-endian float16: what each number of the vector has to do with the likeness, not below 0. The
-    device deals each one out to the places of its feature map, by their activation."""
+    """Base64 of little-endian float16: how much each number of the vector adds to the likeness, at least 0. The device
+    distributes each over the positions of its feature map, by their activation."""
 
 
 class FeedbackRequest(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The JSON body of `POST /v1/feedback`. Exactly one of `query_item` and `query_vector` says what was
-    searched for, as `query` of the answer has them."""
+    """The JSON body of `POST /v1/feedback`. Exactly one of `query_item` and `query_vector` names the picture searched
+    for, with `item` or `vector` of the answer's `query`."""
 
     item: str | None = None
-    """Id of the item that is no match; none with `harmless`."""
+    """Id of the item that is not a match; none with `harmless`."""
     query_item: str | None = None
     query_vector: str | None = None
     verdict: Literal["not_a_match", "harmless"] = "not_a_match"
-    """`harmless`: the query was held back as unsafe and should not have been. The owner reads it; nothing changes by
-    itself."""
+    """`harmless`: the query was held back as unsafe and should not have been. The owner reads the report; nothing
+    changes by itself."""
 
 
 class Audit(Record, frozen=True, kw_only=True, omit_defaults=False):

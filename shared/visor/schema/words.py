@@ -1,4 +1,4 @@
-"""English words: how a text's are compared with the names of labels, and how things are counted."""
+"""English words: comparing the words of a text with the names of labels, and writing counts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 WORDS_MAX = 24
 """Words kept of one text."""
 NAME_WORDS_MAX = 4
-"""A longer name of a label is an explanation."""
+"""A label's name with more words is an explanation."""
 _WORD = re.compile(r"[^\W\d_]{2,}")
 _ASIDE = re.compile(r"\(.*?\)")
 _STOP = frozenset(
@@ -17,7 +17,7 @@ _STOP = frozenset(
 
 
 def stem(word: str) -> str:
-    """A lower-case English word without the ending of its plural; words of other languages mostly stay."""
+    """A lower-case English word without its plural ending; words of other languages mostly stay as they are."""
     if len(word) > 4 and word.endswith("ies"):
         return word[:-3] + "y"
     if len(word) > 3 and word.endswith(("oes", "sses", "shes", "ches", "xes")):
@@ -38,13 +38,13 @@ def sureness(probability: float) -> str:
 
 
 def stems(text: str) -> tuple[str, ...]:
-    """The different words of a text, in order, without what says nothing; at most 24."""
+    """Stems of the different words of a text, in order, without stop words; at most 24."""
     found = dict.fromkeys(stem(word) for word in _WORD.findall(text.lower()) if word not in _STOP)
     return tuple(found)[:WORDS_MAX]
 
 
 def name_weights(names: tuple[str, ...]) -> dict[str, float]:
-    """What each word of a label's names is worth: 1 / words of the shortest name it stands in."""
+    """Weight of each word of a label's names: 1 / number of words in the shortest name that has it."""
     weights: dict[str, float] = {}
     for name in names:
         words = stems(_ASIDE.sub("", name))

@@ -285,7 +285,7 @@ class QueryReader:
         embedder = self.embedder
         if not self.settings.device:
             raise BadRequest(
-                "The owner has pictures looked at on the server",
+                "The owner lets only the server embed pictures",
                 valid="image, url, vector, item or handle",
                 remedy="Send the picture",
             )

@@ -1,7 +1,7 @@
 """Stores: where do objects, documents and messages live, and what do they promise?
 
 The three protocols are in `objects`, `documents` and `queue`, their two implementations in `local` and `gcp`.
-`open_stores` takes the ones that the settings name, and imports only those.
+`open_stores` opens those that the settings name, and imports only those.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from visor.storage.objects import ObjectStore
 from visor.storage.queue import Queue
 
 INDEXES = "indexes"
-"""Folder of the home that holds a folder for each index."""
+"""Folder in the home with a folder for each index."""
 
 
 def private_folder(folder: Path) -> Path:
-    """Make a folder, and those above it that are missing, for its user alone: it knows titles and paths of pictures.
+    """Make a folder and its missing parents, readable only by this user: it holds titles and paths of pictures.
 
-    One that is there stays as it is.
+    A folder that exists stays as it is.
     """
     for one in (*reversed(folder.parents), folder):
         one.mkdir(mode=0o700, exist_ok=True)
@@ -62,7 +62,7 @@ def open_stores(settings: Settings) -> Stores:
 class LazyStores(Stores):
     """The stores of the index that the settings name, each opened when it is first used.
 
-    A function imports, and lists in its requirements, only the libraries of the stores that it uses.
+    So a function imports, and lists in its requirements, only the libraries of the stores that it uses.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -86,12 +86,12 @@ class LazyStores(Stores):
 
 
 def is_there(settings: Settings) -> bool:
-    """Whether the index exists. On Google Cloud nothing is made by looking, so none is missing."""
+    """Whether the index exists. On Google Cloud always, because opening it creates nothing there."""
     return settings.backend != "local" or (settings.home / INDEXES / settings.index).is_dir()
 
 
 def has_any(settings: Settings) -> bool:
-    """Whether any index was begun here; on Google Cloud always."""
+    """Whether there is any index here; on Google Cloud always."""
     return settings.backend != "local" or bool(_indexes(settings))
 
 
@@ -102,10 +102,10 @@ def _indexes(settings: Settings) -> list[str]:
 
 
 def existing(settings: Settings) -> Settings:
-    """The settings, if their index exists: for whatever reads, changes or deletes, and does not begin one.
+    """The settings, if their index exists: for callers that read, change or delete, and do not begin an index.
 
     Raises:
-        NotFound: There is no such index; names those that there are.
+        NotFound: There is no such index; the message names the existing ones.
     """
     if not is_there(settings):
         names = _indexes(settings)

@@ -1,7 +1,7 @@
-"""Buckets and folders as a flat list of objects: Cloud Storage through Google's own library, all others through fsspec.
+"""Buckets and folders as a flat list of objects: Cloud Storage with Google's own library, all others with fsspec.
 
-Google's library lists a bucket as a stream from any name on, which is what a crawl that is resumed needs, and is in the
-functions already. fsspec speaks S3, Azure and some thirty more, one folder's names at a time.
+Google's library lists a bucket as a stream from any name on, as a resumed crawl needs, and the functions have it
+already. fsspec speaks S3, Azure and some thirty more, and lists the names of one folder at a time.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ from visor.schema.items import Record
 ADDRESS = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<bucket>[^/?#]+)(?:/(?P<prefix>.*))?\Z", re.S)
 DEADLINE_S = 30.0
 PASSING = re.compile("Connection|Timeout|Service(Request|Response)Error")
-"""In the names of errors that mean that a bucket did not answer: botocore and Azure have kinds of their own."""
+"""In the names of errors for a bucket that did not answer: botocore and Azure have their own classes."""
 
 
 class Stored(Record, frozen=True, kw_only=True):
     """One object of a bucket, as its listing or a notification describes it."""
 
     name: str
-    """Whole, without the bucket."""
+    """Full name, without the bucket."""
     size_bytes: int = 0
     etag: str | None = None
     """Changes when the object's content does."""
     modified: str | None = None
     """ISO 8601."""
     metadata: dict[str, str] = msgspec.field(default_factory=dict)
-    """What its owner wrote beside it, where the listing tells it (Cloud Storage)."""
+    """Its owner's metadata, if the listing has it (Cloud Storage)."""
 
 
 class Bucket(Protocol):
-    """One bucket. Every method raises `StoreError` and its kin; `StoreUnavailable` where trying again may help."""
+    """One bucket. Every method raises `StoreError` or a subclass; `StoreUnavailable` if trying again may help."""
 
     def list(self, prefix: str, after: str | None) -> Iterator[Stored]:
-        """The objects below `prefix`, in an order that does not change, those after the name `after`."""
+        """The objects below `prefix` that come after the name `after`, in an order that does not change."""
         ...
 
     def read(self, name: str, bytes_max: int) -> bytes:
@@ -51,19 +51,19 @@ class Bucket(Protocol):
 
 
 def split(url: str) -> tuple[str, str, str]:
-    """Scheme, bucket and the rest of an address such as `gs://bucket/prefix`. Raises `ValueError`."""
+    """Scheme, bucket and the rest of a URL such as `gs://bucket/prefix`. Raises `ValueError`."""
     found = ADDRESS.match(url)
     if found is None:
-        raise ValueError(f"{url!r:.200} is no bucket's address")
+        raise ValueError(f"{url!r:.200} is not the URL of a bucket")
     return found["scheme"], found["bucket"], found["prefix"] or ""
 
 
 def open_bucket(scheme: str, bucket: str, options: Mapping[str, Any] | None = None) -> Bucket:
-    """A bucket by its address.
+    """A bucket by scheme and name.
 
     Raises:
         NotConfigured: The library for that scheme is not installed.
-        StoreError: There are no credentials for it, or the library does not take the options.
+        StoreError: There are no credentials for it, or the library does not accept the options.
     """
     if scheme == "gs":
         try:
@@ -99,7 +99,7 @@ class CloudBucket:
             blobs = self._client.list_blobs(
                 self._bucket,
                 prefix=prefix or None,
-                # The smallest name after that one: Cloud Storage lists in the order of names' UTF-8.
+                # The smallest name after that one: Cloud Storage lists in the order of the names' UTF-8.
                 start_offset=None if after is None else after + "\x01",
                 fields="items(name,size,md5Hash,crc32c,etag,updated,metadata),nextPageToken",
                 timeout=DEADLINE_S,
@@ -129,7 +129,7 @@ class CloudBucket:
 
 
 class FsspecBucket:
-    """Anything that fsspec opens. A folder's names are in memory while it is read; folders are read by name."""
+    """Anything that fsspec opens. A folder's names are in memory while it is read; folders are read in name order."""
 
     def __init__(self, scheme: str, bucket: str, options: Mapping[str, Any]) -> None:
         import fsspec
@@ -156,11 +156,11 @@ class FsspecBucket:
             if is_top:
                 raise NotFound(f"{path} is not there", remedy="Correct its address") from exc
             return
-        # An object may have the name of a folder: it comes first, so that a crawl that goes on in the folder had it.
+        # An object may have the name of a folder: it comes first, so a crawl that resumes in the folder has seen it.
         named = sorted(
             (str(info["name"]).rstrip("/").rpartition("/")[2], info["type"] == "directory", at)
             for at, info in enumerate(listed)
-            if str(info["name"]).strip("/") != path.strip("/")  # which some stores list, too
+            if str(info["name"]).strip("/") != path.strip("/")  # some stores list the folder itself, too
         )
         for name, is_folder, at in named:
             below = f"{folder}/{name}" if folder else name
@@ -180,13 +180,13 @@ class FsspecBucket:
         return _at_most(bytes(data), bytes_max, name)
 
     def has(self, name: str) -> bool:
-        with _map_errors(f"{name:.200} cannot be looked for"):
+        with _map_errors(f"{name:.200} cannot be checked"):
             return bool(self._fs.exists(f"{self._bucket}/{name}"))
 
 
 @contextmanager
 def _map_errors(found: str) -> Iterator[None]:
-    """Whatever a library raises as a `StoreError`, but for what is not there."""
+    """Raise a library's errors as `StoreError`, except for missing files."""
     try:
         yield
     except FileNotFoundError:
@@ -211,7 +211,7 @@ def _at_most(data: bytes, bytes_max: int, name: str) -> bytes:
 
 
 def as_image_error(exc: StoreError, url: str) -> Exception:
-    """What a failure to read a bucket is for the picture that was to be read from it."""
+    """The image error for a failure to read a picture from a bucket."""
     if exc.retriable:
         return FetchUnavailable(f"{url:.200}: {exc.found}")
     return FetchFailed(f"{url:.200}: {exc.found}", remedy=exc.remedy)

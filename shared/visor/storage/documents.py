@@ -2,22 +2,22 @@
 
 Contract, the same on every backend:
 - `commit` applies all its writes or none, and is durable when it returns.
-- A `Put` with `newer_than` is left out, without failing the commit, where the stored document's field of that name is
+- A `Put` with `newer_than` is left out, without failing the commit, if the stored document's field of that name is
   greater than the new one's: out-of-order deliveries cannot bring an old version back. Equal values overwrite.
-  A `Delete` with `field`/`value` works the same: it is left out where the stored field is greater than `value`.
+  A `Delete` with `field`/`value` works the same: it is left out if the stored field is greater than `value`.
 - A `Put` with `if_revision` raises `Conflict`, and nothing of the commit is applied, unless the stored document has
   exactly that revision (`0`: there is none).
 - One commit writes a document at most once.
 - Values are None, bool, int (64 bits), float, str, bytes, lists and string-keyed dicts of these; tuples become lists.
-  Keys and collection names have no `/`. `check_writes` says it exactly.
+  Keys and collection names have no `/`. `check_writes` has the exact rules.
 - `SERVER_TIME` as a top-level value becomes the store's clock, in seconds since 1970 as a float, the same for all of
-  a commit. Its field's name ends in `_at`. Numbers at the top level under such a name are such times: they come back
-  as floats, to the microsecond. Embedded, the clock strictly increases from commit to commit; Firestore's may give two
+  a commit. Its field's name ends in `_at`. Top-level numbers under such a name are such times: they come back as
+  floats, to the microsecond. The local clock strictly increases from commit to commit; Firestore's may give two
   commits the same time, and the later of two times may become visible first, so readers look back a little.
 - `query` orders by the named field (documents without it are left out), then by key. A condition holds only for
-  values of its own kind: number, string or bool. At most one field has inequalities, and it is the one ordered by,
-  also where `order_by` names none. Only the order by a field can be descending.
-- A failure that may pass raises `StoreUnavailable`; whether the commit was applied is then not known.
+  values of its own kind: number, string or bool. At most one field has inequalities, and the query is ordered by it,
+  also if `order_by` is not given. Only the order by a field can be descending.
+- A temporary failure raises `StoreUnavailable`; whether the commit was applied is then unknown.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class DocumentStore(Protocol):
     """Collections of documents. See the module for the contract."""
 
     def get(self, collection: str, keys: Sequence[str]) -> dict[str, Document]:
-        """The documents of those keys that exist, by key. One read each on Firestore, in one round trip."""
+        """The existing documents with these keys, by key. One read each on Firestore, in one round trip."""
         ...
 
     def query(
@@ -113,12 +113,12 @@ class DocumentStore(Protocol):
         ...
 
     def close(self) -> None:
-        """Give back connections; the store is not used afterwards. May be called twice."""
+        """Release connections; the store must not be used afterwards. May be called twice."""
         ...
 
 
 def check_writes(writes: Sequence[Write]) -> None:
-    """Check what every backend demands of the writes of one commit.
+    """Check that every backend accepts the writes of one commit.
 
     Raises:
         ValueError: There are too many, two write one document, or a name, number or `newer_than` is not valid.
@@ -167,7 +167,7 @@ def check_key(collection: str, key: str) -> None:
         reserved = text.startswith((".", "__"))
         if not text or reserved or "/" in text or not text.isprintable() or len(text.encode()) > 500:
             raise ValueError(
-                f"{text!r} is no name of a collection or document; valid are 1 to 500 bytes of printable text "
+                f"{text!r} is not a name of a collection or document; valid are 1 to 500 bytes of printable text "
                 "without '/' that start neither with '.' nor with '__'"
             )
 
@@ -214,7 +214,7 @@ def is_left_out(write: Write, stored: Mapping[str, Any] | None) -> bool:
 
 def _check_field(field: str) -> None:
     if not isinstance(field, str) or not field or field.startswith("__") or len(field.encode()) > 500:
-        raise ValueError(f"{field!r} is no field name; valid are 1 to 500 bytes that do not start with '__'")
+        raise ValueError(f"{field!r} is not a field name; valid are 1 to 500 bytes that do not start with '__'")
 
 
 def _check_value(value: object, path: str) -> None:

@@ -1,7 +1,7 @@
-"""Vector engine: holds one index's vectors where no process can hold them itself, and finds the nearest of them.
+"""Vector engine: holds an index's vectors outside of Visor's processes, and finds the nearest.
 
-An engine knows rows of plain values. What a filter, a facet or a copy is, which version wins and how sure an answer is
-stays in `visor.index`, which is the same code for every engine.
+An engine has rows of plain values. Filters, facets, copies, versions and confidence are handled in `visor.index`, with
+the same code for every engine.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ Range = tuple[str, float, float]
 
 
 def token(name: str, value: str | None = None) -> int:
-    """What stands for 'this field has this value', or any value: a number of 63 bits. A value that somebody made up
-    never becomes part of an expression."""
+    """A number of 63 bits that means 'this field has this value', or any value. So no text from outside becomes part of
+    an expression."""
     text = name.encode("utf-8", "surrogatepass") + (b"" if value is None else b"\0" + value.encode(errors="replace"))
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
 
 
 def number_name(name: str) -> str:
-    """What a number is stored under: a letter and 16 hexadecimal digits."""
+    """The name under which a number is stored: a letter and 16 hexadecimal digits."""
     return f"n{token(name):016x}"
 
 
 @dataclass(frozen=True, slots=True)
 class Clause:
-    """One of these tokens or ranges; with `negated` none of them. `has`: the token of 'has a value', where ranges
-    are asked for."""
+    """One of these tokens or ranges; with `negated` none of them. `has`: the token of 'has a value', if there are
+    ranges."""
 
     tokens: tuple[int, ...] = ()
     ranges: tuple[Range, ...] = ()
@@ -55,8 +55,8 @@ Where = Sequence[Clause]
 class Row:
     """One item.
 
-    id: 32 hexadecimal digits. near: (m,) float32 of length 1, what is searched. facts: Visor's own, opaque here.
-    full: the full vector, (d,) float16. Vectors are empty where they were not asked for.
+    id: 32 hexadecimal digits. near: (m,) float32 of length 1, the vector that is searched. facts: Visor's own, opaque
+    here. full: the full vector, (d,) float16. Vectors that were not requested are empty.
     """
 
     id: str
@@ -70,28 +70,28 @@ class Row:
 
 
 class VectorEngine(Protocol):
-    """A store of rows in collections, each with vectors of one length. Thread-safe. What a call wrote, the next call
-    of any process reads.
+    """A store of rows in collections, each with vectors of one length. Thread-safe. The next call of any process reads
+    what a call wrote.
 
     Raises:
-        StoreUnavailable: It does not answer; all methods.
+        StoreUnavailable: It does not answer (all methods).
     """
 
     name: str
     nearest_max: int
-    """Rows that one search gives at most."""
+    """Most rows that one search returns."""
 
     def collections(self) -> list[str]:
-        """Those of this index."""
+        """The collections of this index."""
 
     def create(self, collection: str, dimensions: int) -> None:
-        """Make an empty collection. One that is there stays as it is."""
+        """Make an empty collection. An existing one stays as it is."""
 
     def drop(self, collection: str) -> None:
-        """Delete a collection with all rows, if it is there."""
+        """Delete a collection with all its rows, if it exists."""
 
     def upsert(self, collection: str, rows: Sequence[Row]) -> None:
-        """Put rows, each with its full vector, in place of those with their ids."""
+        """Write rows, each with its full vector, in place of rows with the same ids."""
 
     def delete(self, collection: str, ids: Collection[str]) -> None: ...
 
@@ -99,12 +99,12 @@ class VectorEngine(Protocol):
         """The rows of the greatest inner products, without full vectors. `deep`: as exactly as it can."""
 
     def get(self, collection: str, ids: Collection[str], vectors: Vectors = "near") -> list[Row]:
-        """Those of these rows that are there, in any order."""
+        """The existing rows with these ids, in any order."""
 
     def scan(
         self, collection: str, where: Where = (), vectors: Vectors = "near", *, start: str = "", stop: str = "g"
     ) -> list[Row]:
-        """All rows with start ≤ id < stop, in any order: ask for parts of a large collection (`id_parts`)."""
+        """All rows with start ≤ id < stop, in any order: scan a large collection in parts (`id_parts`)."""
 
     def ids(self, collection: str, *, start: str = "", stop: str = "g") -> list[str]:
         """Ids of the rows with start ≤ id < stop, in any order."""
@@ -112,19 +112,19 @@ class VectorEngine(Protocol):
     def count(self, collection: str, where: Where = (), *, start: str = "", stop: str = "g") -> int: ...
 
     def flush(self, collection: str) -> None:
-        """Return once what was written survives a crash."""
+        """Return once all earlier writes survive a crash."""
 
     def close(self) -> None: ...
 
 
 def open_engine(settings: Settings, kind: str = "") -> VectorEngine:
-    """The vector engine that the settings name; it is connected to when it is first asked.
+    """The vector engine that the settings name; it connects on first use.
 
     Args:
-        kind: Another than `settings.engine`, at the same address.
+        kind: Another engine than `settings.engine`, at the same address.
 
     Raises:
-        SettingsError: The address is missing or of another engine, or a library is not installed.
+        SettingsError: The address is missing or belongs to another engine, or a library is not installed.
     """
     kind = kind or settings.engine
     url = settings.engine_url
@@ -160,7 +160,7 @@ _ADDRESSES = {
 
 
 def without_secrets(text: object, url: str, token: str = "") -> str:
-    """What a driver says of `url`, in one line; only that it says something, where it quotes a part of a secret."""
+    """A driver's message about `url`, in one line; a fixed text if it quotes a part of a secret."""
     user, _, password = url.partition("://")[2].rpartition("@")[0].partition(":")
     named = re.findall(r"password=(\S[^&\s]*)", url)
     told = " ".join(str(text).replace(f"{user}:{password}@", "").split())[:300] or type(text).__name__
@@ -169,7 +169,7 @@ def without_secrets(text: object, url: str, token: str = "") -> str:
 
 
 def without_collection(engine: str, said: str) -> StoreUnavailable:
-    """The error of an engine that answers, and has no such collection."""
+    """The error of an engine that answers but has no such collection."""
     return StoreUnavailable(
         f"{engine} does not have the collection that this index was moved to: {said}",
         valid="The database that merges of this index write to",
@@ -178,8 +178,8 @@ def without_collection(engine: str, said: str) -> StoreUnavailable:
 
 
 def id_parts(count: int, rows: int, start: str = "", stop: str = "g") -> list[tuple[str, str]]:
-    """Ranges of ids, from `start` to `stop`, in which `count` rows are about so many each: ids are digests, and lie
-    evenly."""
+    """Ranges of ids from `start` to `stop` that split `count` rows into parts of about `rows`: ids are digests, so they
+    are evenly distributed."""
     low, high = int(start or "0", 16), (1 << 128) if stop == "g" else int(stop, 16)
     parts = max(1, -(-count // rows))
     ends = [start, *(f"{low + (high - low) * part // parts:032x}" for part in range(1, parts)), stop]
@@ -187,6 +187,6 @@ def id_parts(count: int, rows: int, start: str = "", stop: str = "g") -> list[tu
 
 
 def in_batches(items: Collection[Any], size: int, call: Callable[[list[Any]], Any]) -> list[Any]:
-    """What `call` gives for so many items at a time."""
+    """The results of `call` for up to `size` items at a time."""
     listed = list(items)
     return [call(listed[start : start + size]) for start in range(0, len(listed), size)]

@@ -1,4 +1,4 @@
-"""Objects: immutable blobs (shards, segments, models) and the one that is swapped (the manifest).
+"""Objects: immutable blobs (shards, segments, models) and one that is swapped (the manifest).
 
 Contract, the same on every backend:
 - `put` is atomic: a reader sees the old object, the new one, or none, never a part, also after a crash.
@@ -6,10 +6,10 @@ Contract, the same on every backend:
   generation `g`; else it raises `Conflict` and changes nothing.
 - A generation is a positive integer that differs for every successful `put` of a name.
 - `get` and `stat` of a missing name raise `NotFound`; `delete` of a missing name does nothing.
-- Names are `/`-separated and relative; `check_name` says which are valid. No name is a folder of another.
-- A range of bytes is cut to the object's size, as a slice is.
-- A failure that may pass raises `StoreUnavailable`, and whether the call took effect is then not known. A body that
-  does not match its checksum raises `CorruptObject`.
+- Names are `/`-separated and relative; `check_name` has the rules. No name is a folder of another.
+- A range of bytes is cut to the object's size, like a slice.
+- A temporary failure raises `StoreUnavailable`; whether the call took effect is then unknown. A body that does not
+  match its checksum raises `CorruptObject`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from visor.errors import StoreError
 from visor.schema.items import Record
 
 NAME_BYTES_MAX = 900
-"""Cloud Storage takes 1,024 bytes; the difference is for the prefix that names the index."""
+"""Cloud Storage accepts 1,024 bytes; the difference is for the prefix that names the index."""
 
 
 class ObjectInfo(Record, frozen=True, kw_only=True):
@@ -46,7 +46,7 @@ class ObjectStore(Protocol):
         ...
 
     def get_with_info(self, name: str) -> tuple[memoryview, ObjectInfo]:
-        """A whole object and the generation that was read, for a later compare-and-swap."""
+        """A whole object and its generation, for a later compare-and-swap."""
         ...
 
     def stat(self, name: str) -> ObjectInfo: ...
@@ -54,16 +54,16 @@ class ObjectStore(Protocol):
     def delete(self, name: str) -> None: ...
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        """All objects whose name starts with `prefix`, by name. On Cloud Storage a Class A operation per 1,000."""
+        """All objects whose names start with `prefix`, by name. On Cloud Storage one Class A operation per 1,000."""
         ...
 
     def close(self) -> None:
-        """Give back connections; the store is not used afterwards. May be called twice."""
+        """Release connections; the store must not be used afterwards. May be called twice."""
         ...
 
 
 def check_name(name: str) -> str:
-    """The name itself.
+    """Return the name if it is valid.
 
     Raises:
         StoreError: It is absolute, empty or too long, or a part of it is empty, starts with a dot or has a
@@ -73,8 +73,8 @@ def check_name(name: str) -> str:
     good = all(part and not part.startswith(".") and "\\" not in part and part.isprintable() for part in parts)
     if not good or len(name.encode()) > NAME_BYTES_MAX or any(len(part.encode()) > 255 for part in parts):
         raise StoreError(
-            f"{name!r} is no object name",
-            valid=f"Parts separated by single '/', each 1 to 255 bytes of printable text that starts with no dot, "
+            f"{name!r} is not a valid object name",
+            valid=f"Parts separated by single '/', each 1 to 255 bytes of printable text that does not start with '.', "
             f"{NAME_BYTES_MAX} bytes in all",
             remedy="Name the object differently",
         )

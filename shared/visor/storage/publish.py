@@ -13,11 +13,11 @@ from visor.storage.queue import BODY_BYTES_MAX, Queue
 from visor.telemetry.traces import span
 
 BATCH_BYTES_MAX = BODY_BYTES_MAX // 2
-"""Of the changes of one batch: embed's commit writes them twice at most, and Firestore takes 10 MiB."""
+"""Limit of one batch's changes: embed's commit writes them twice at most, and Firestore accepts 10 MiB."""
 
 
 def publish(queue: Queue, changes: Iterable[Change], *, run: str, batch_size: int = BATCH_SIZE_MAX) -> None:
-    """Publish changes in batches of one source each, in the order given, of at most `batch_size` and a message's bytes.
+    """Publish changes in batches of one source each, in the given order, within `batch_size` and a message's bytes.
 
     Batches are named by their content, so publishing the same changes again is idempotent.
 
@@ -59,7 +59,7 @@ def decode_batch(body: bytes) -> Batch:
         return msgspec.json.decode(body, type=Batch)
     except msgspec.DecodeError as exc:
         raise CorruptObject(
-            f"A message of {len(body)} bytes is no batch: {exc}",
+            f"A message of {len(body)} bytes is not a batch: {exc}",
             valid="A batch as `visor crawl` publishes it",
             remedy="It stays among the dead letters: see `visor dlq list`",
         ) from exc

@@ -1,4 +1,4 @@
-"""Shared counts: numbers that several processes add to, kept in memory between two flushes to the document store."""
+"""Shared counts: numbers that several processes add to, kept in memory between flushes to the document store."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ LOG = logging.getLogger(__name__)
 
 
 class SharedCounts:
-    """Counts by name, in one document a period. Thread-safe.
+    """Counts by name, in one document for each period. Thread-safe.
 
-    A process that is killed forgets what it has not flushed, and between two flushes it does not see what others count.
+    A killed process loses counts that it has not flushed, and between flushes it does not see the counts of others.
     """
 
     def __init__(self, documents: DocumentStore, collection: str) -> None:
@@ -32,7 +32,7 @@ class SharedCounts:
                 pending[name] += amount
 
     def get(self, period: str, name: str) -> float:
-        """One number: as it was last read, and what was added since."""
+        """One number: as last read, plus what this process has added since."""
         with self._lock:
             return sum(counts.get(period, {}).get(name, 0) for counts in (self._stored, self._pending))
 
@@ -45,9 +45,9 @@ class SharedCounts:
         return not self._pending
 
     def flush(self, *periods: str) -> None:
-        """Add what was counted to the store, whatever its period, and read what others counted in `periods`.
+        """Add this process's counts of all periods to the store, and read everybody's counts of `periods`.
 
-        If the store is unavailable, that is logged, and the counts stay until the next flush.
+        If the store is unavailable, this is logged, and the counts stay until the next flush.
         """
         with self._lock:
             pending, self._pending = self._pending, {}
@@ -61,7 +61,7 @@ class SharedCounts:
                     data = found[key].data if key in found else {}
                     self._stored[key] = {k: v for k, v in data.items() if isinstance(v, int | float)}
         except StoreUnavailable as exc:
-            LOG.warning("The counts in %s are not written now: %s", self.collection, exc)
+            LOG.warning("The counts in %s could not be written for now: %s", self.collection, exc)
         finally:
             for key, amounts in pending.items():
                 self.add(key, amounts)

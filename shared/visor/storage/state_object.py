@@ -1,4 +1,4 @@
-"""State that is one small JSON object, read whole and replaced by compare-and-swap."""
+"""State in one small JSON object, read whole and replaced by compare-and-swap."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ State = TypeVar("State", bound=msgspec.Struct)
 
 
 class _Format(msgspec.Struct):
-    """What tells an object of a later Visor, which may fit no type of this one, from a damaged one."""
+    """Tells an object of a later Visor, which may fit no type here, from a damaged one."""
 
     format: int = 1
 
@@ -22,8 +22,8 @@ def load_state(objects: ObjectStore, name: str, empty: State, *, newest_format: 
     """The state and its generation; `(empty, 0)` if there is no object.
 
     Args:
-        empty: Of the type to read.
-        newest_format: The greatest `format` of an object that this type fits; one that says none is of the first.
+        empty: A state of the type to read.
+        newest_format: The greatest `format` that fits this type; an object without `format` has the first.
 
     Raises:
         CorruptObject, NewerFormat: It cannot be read; the message names it.

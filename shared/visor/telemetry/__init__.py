@@ -1,1 +1,1 @@
-"""Telemetry: what can be seen of a process from outside, as metrics (`metrics`) and traces (`traces`)."""
+"""Telemetry: what a process shows to the outside, as metrics (`metrics`) and traces (`traces`)."""

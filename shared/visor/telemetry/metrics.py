@@ -1,6 +1,6 @@
-"""Metrics: counters and histograms of one process, and the text in which Prometheus reads them.
+"""Metrics: counters and histograms of one process, and their text for Prometheus.
 
-Names follow Prometheus' conventions: `visor_`, the base unit (seconds, bytes), `_total` for what only grows.
+Names follow Prometheus' conventions: `visor_`, the base unit (seconds, bytes), `_total` for numbers that only grow.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-"""Of Prometheus' text format."""
+"""Media type of Prometheus' text format."""
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 LONG_SECONDS = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 1800.0, 3600.0)
 """Upper bounds of the buckets of a histogram, in seconds."""
@@ -28,10 +28,10 @@ COUNTERS: Mapping[str, tuple[str, Sequence[str]]] = {
         "Searches by outcome: confident, doubtful, unsafe, or the code of the problem.",
         ("confident", "doubtful", "unsafe"),
     ),
-    "visor_embed_items_total": ("Items that this process processed, by what became of them.", ("embedded", "failed")),
+    "visor_embed_items_total": ("Items that this process embedded or failed to embed.", ("embedded", "failed")),
     "visor_merges_total": ("Merges that this process ran, by outcome.", ("done", "failed")),
 }
-"""By name: what it counts, and the outcomes that are told from the start, as 0."""
+"""By name: help text, and the outcomes that are present from the start, as 0."""
 HISTOGRAMS: Mapping[str, tuple[str, Sequence[float]]] = {
     "visor_http_request_duration_seconds": ("From a request's first byte to its answer, by endpoint.", SECONDS),
     "visor_search_duration_seconds": ("How long searches that were answered took.", SECONDS),
@@ -42,7 +42,7 @@ HISTOGRAMS: Mapping[str, tuple[str, Sequence[float]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """A metric with its samples: what is appended to its name, labels and value."""
+    """A metric with its samples: suffix of its name, labels and value."""
 
     name: str
     kind: Literal["counter", "gauge", "histogram"]
@@ -51,13 +51,13 @@ class Family:
 
 
 def gauge(name: str, help: str, *samples: float | tuple[Labels, float]) -> Family:  # noqa: A002 - Prometheus' word
-    """A gauge of samples with labels, or of one value without."""
+    """A gauge of samples with labels, or of one value without labels."""
     found = [one if isinstance(one, tuple) else ({}, one) for one in samples]
     return Family(name, "gauge", help, [("", labels, value) for labels, value in found])
 
 
 class Metrics:
-    """What one process counted since it started. Thread-safe."""
+    """The counts of one process since it started. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -76,7 +76,7 @@ class Metrics:
         """Add a duration to one of `HISTOGRAMS`."""
         bounds = HISTOGRAMS[name][1]
         with self._lock:
-            # One number for each bucket, one for what is longer than all, and the sum.
+            # One number for each bucket, one for longer durations, and the sum.
             numbers = self._buckets[name].setdefault(tuple(labels.items()), [0.0] * (len(bounds) + 2))
             numbers[bisect_left(bounds, seconds)] += 1
             numbers[-1] += seconds
@@ -110,7 +110,7 @@ class Metrics:
 
 
 def process_families() -> Iterator[Family]:
-    """Of this process, by the names that all of Prometheus' client libraries use. Memory only where /proc has it."""
+    """Metrics of this process, with the names of Prometheus' client libraries. Only CPU time without /proc."""
     yield Family("process_cpu_seconds_total", "counter", "CPU time, user and system.", [("", {}, time.process_time())])
     try:
         status = Path("/proc/self/status").read_text()
@@ -131,7 +131,7 @@ def process_families() -> Iterator[Family]:
 
 
 def exposition(families: Iterable[Family]) -> str:
-    """The families in Prometheus' text format, version 0.0.4. One without samples is left out."""
+    """The families in Prometheus' text format, version 0.0.4. Families without samples are left out."""
     lines = []
     for one in families:
         if not one.samples:

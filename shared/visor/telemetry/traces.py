@@ -1,8 +1,8 @@
 """Traces: where the time of a crawl, an embed or a search went, sent by OpenTelemetry's SDK.
 
 OpenTelemetry's own environment variables switch it on: an endpoint (`OTEL_EXPORTER_OTLP_ENDPOINT`) or an exporter
-(`OTEL_TRACES_EXPORTER`). Without them nothing of it is imported, and a span is one comparison. As its specification
-wants, a variable that cannot be followed is a warning and never an error.
+(`OTEL_TRACES_EXPORTER`). Without them nothing of it is imported, and a span costs one comparison. As its specification
+requires, an invalid variable causes a warning and never an error.
 
 A span holds names, counts and codes. It never holds a picture, a text that was searched for, a key, or a URL.
 """
@@ -20,31 +20,31 @@ from visor import __version__
 
 LOG = logging.getLogger("visor.traces")
 EXPORTERS = "opentelemetry_traces_exporter"
-"""Entry-point group in which packages of exporters register."""
+"""Entry-point group of the packages with exporters."""
 PROTOCOLS = {"http/protobuf": "otlp_proto_http", "grpc": "otlp_proto_grpc"}
 ATTRIBUTE_BYTES_MAX = 1024
-"""Of one attribute of a message: Pub/Sub takes no more."""
+"""Limit of one attribute of a message in Pub/Sub."""
 FLUSH_MS = 3_000
 
 Value = str | bool | int | float
 _tracer: Any = None
 _provider: Any = None
 _flushes = False
-"""Send what a function's work ended before it is over: between requests a function has no CPU. Somebody who asks over
-HTTP does not wait for that; their spans are sent during later requests, or when the instance ends."""
+"""Whether to send spans before a function's work is over, since it has no CPU between requests. HTTP callers do not
+wait for this: their spans are sent during later requests, or when the instance ends."""
 
 
 class Span:
-    """What a span can be told. This one, of a process that traces nothing, forgets it."""
+    """The interface of a span. This class, for a process without tracing, does nothing."""
 
     def set(self, **attributes: Value | None) -> None:
-        """Attributes `visor.NAME`; those that are None are left out."""
+        """Set attributes `visor.NAME`; those that are None are left out."""
 
     def name(self, name: str) -> None:
-        """Call it otherwise."""
+        """Rename it."""
 
     def link(self, traceparents: Iterable[str]) -> None:
-        """Name other traces that led to it, by their `traceparent`; empty ones are left out."""
+        """Link other traces that led to it, by their `traceparent`; empty ones are left out."""
 
     def fail(self, why: str) -> None:
         """Mark it as failed, by an error's code."""
@@ -79,7 +79,7 @@ class _OpenSpan(Span):
 
 
 def start(environ: Mapping[str, str] = os.environ) -> bool:
-    """Begin to trace if the environment asks for it; returns whether it does. The first call of a process counts."""
+    """Begin to trace if the environment requests it; returns whether it traces. Only a process's first start counts."""
     global _tracer, _provider, _flushes
     names = _exporter_names(environ)
     if not names or _tracer is not None:
@@ -104,7 +104,7 @@ def start(environ: Mapping[str, str] = os.environ) -> bool:
 
 
 def stop() -> None:
-    """Send what is ended, and trace no more. The process's end does this, too."""
+    """Send all ended spans, and stop tracing. The end of the process does this, too."""
     global _tracer, _provider
     if _provider is not None:
         _provider.shutdown()
@@ -112,7 +112,7 @@ def stop() -> None:
 
 
 def _exporter_names(environ: Mapping[str, str]) -> list[str]:
-    """Entry points of the exporters that the environment asks for; empty: nothing is traced."""
+    """Entry points of the exporters that the environment requests; empty: nothing is traced."""
 
     def value(name: str) -> str:
         return environ.get(name, "").strip()
@@ -141,12 +141,12 @@ def span(
     parent: object = None,
     **attributes: Value | None,
 ) -> AbstractContextManager[Span]:
-    """A span of the block, below that of the block around it. An error that leaves it marks it with its code.
+    """A span of the block, below that of the enclosing block. An error that leaves the block marks it with its code.
 
     Args:
-        parent: What carries the context of the span above, with `get`: headers of a request, attributes of a message.
-            Where it carries none, the span begins a trace. None: the span around it.
-        attributes: As those of `Span.set`.
+        parent: A mapping with the context of the parent span: headers of a request, attributes of a message. If it has
+            no context, the span begins a trace. None: the parent is the enclosing span.
+        attributes: As in `Span.set`.
     """
     return _NO_SPAN if _tracer is None else _span(name, kind, parent, attributes)
 
@@ -178,7 +178,7 @@ def _span(name: str, kind: str, parent: object, attributes: Mapping[str, Value |
 
 
 def current() -> Span:
-    """The span of the block around."""
+    """The span of the enclosing block."""
     if _tracer is None:
         return Span()
     from opentelemetry import trace
@@ -187,8 +187,8 @@ def current() -> Span:
 
 
 def carrier() -> dict[str, str]:
-    """What a message carries so that whoever receives it goes on with this trace (W3C `traceparent`); empty where
-    nothing is traced."""
+    """Attributes of a message with which its receiver continues this trace (W3C `traceparent`); empty without
+    tracing."""
     if _tracer is None:
         return {}
     from opentelemetry import propagate

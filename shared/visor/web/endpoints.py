@@ -1,4 +1,4 @@
-"""The table of endpoints, from which routes, access, metering, OpenAPI and the table in docs/http.md are made.
+"""The table of endpoints. Routes, access, metering, OpenAPI and the table in docs/http.md are made from it.
 
 A new endpoint is a row here and a method of `HttpApi` with the row's name.
 """
@@ -45,8 +45,8 @@ from visor.web.schema import (
 JSON, FORM, LINES, JPEG = "application/json", "multipart/form-data", "application/x-ndjson", "image/jpeg"
 BYTES, TEXT = "application/octet-stream", "text/plain"
 Access = Literal["search", "reading", "owner", "free"]
-"""`search`: counted as a search and limited as one. `reading`: limited by the read rate. `owner`: needs the owner's
-key. `free`: neither."""
+"""`search`: counted and limited as a search. `reading`: limited by the read rate. `owner`: needs the owner's key.
+`free`: no limit, no key."""
 Parameter = dict[str, Any]
 """A parameter as OpenAPI describes it."""
 
@@ -59,24 +59,24 @@ class Endpoint:
     path: str
     """As OpenAPI writes it: `/v1/items/{id}`."""
     name: str
-    """The operation's id; the method `_name` of `HttpApi` answers it."""
+    """The operation's id; `HttpApi` answers it with the method of this name and a leading underscore."""
     access: Access
     summary: str
     _: KW_ONLY
     request: type[Record] | None = None
-    """The JSON document that the body is."""
+    """The JSON document in the body."""
     also: str = ""
     """Another media type that the body may have."""
     answer: type[Record] | None = None
-    """The JSON document of a successful answer; None: bytes of `media`, which never change but for text."""
+    """The JSON document of a successful answer; None: bytes of `media`, which never change unless they are text."""
     media: str = JPEG
     status: int = 200
-    """Of a successful answer."""
+    """Status of a successful answer."""
     parameters: tuple[Parameter, ...] = ()
     fails: tuple[int, ...] = ()
     """Statuses of failures besides those that follow from `access` and `request`."""
     is_described: bool = True
-    """Whether the OpenAPI document has it."""
+    """Whether the OpenAPI document lists it."""
 
     @property
     def problems(self) -> list[int]:
@@ -106,22 +106,22 @@ _LIMIT = _query("limit", {"type": "integer", "minimum": 1, "maximum": ITEMS_MAX,
 _KEY = "; needs the owner's key in the header X-Visor-Key"
 
 ENDPOINTS = (
-    Endpoint("POST", "/v1/search", "search", "search", "The nearest items to a picture, and how sure that is",
+    Endpoint("POST", "/v1/search", "search", "search", "Find the items nearest to a picture, each with its confidence",
              request=SearchRequest, also=FORM, answer=SearchAnswer, fails=(404, 422)),
     Endpoint("POST", "/v1/searches", "searches", "search", "Up to 16 searches at once",
              request=SearchesRequest, answer=SearchesAnswer),
     Endpoint("POST", "/v1/compare", "compare", "search", "What two pictures have in common",
              request=CompareRequest, answer=CompareAnswer, fails=(404, 422)),
-    Endpoint("GET", "/v1/suggest", "suggest", "reading", "Words of the catalogue that go on what was typed",
+    Endpoint("GET", "/v1/suggest", "suggest", "reading", "Complete the last word from the catalogue's words",
              answer=SuggestAnswer, parameters=(_TEXT,), fails=(400,)),
-    Endpoint("POST", "/v1/explain", "explain", "search", "Where in two pictures their likeness sits",
+    Endpoint("POST", "/v1/explain", "explain", "search", "Show where two pictures are alike",
              request=ExplainRequest, also=FORM, answer=ExplainAnswer, fails=(404, 422)),
     Endpoint("POST", "/v1/feedback", "feedback", "search",
-             "Say that an item is no match: the owner's word hides it for this query, anybody else's waits for the "
-             "owner. Or that a query which was held back is harmless",
+             "Report a wrong match: the owner's report hides it for this query, others wait for the owner. "
+             "Or report that a held-back query is harmless",
              request=FeedbackRequest, answer=FeedbackAnswer, fails=(404,)),
     Endpoint("GET", "/v1/facets", "facets", "reading",
-             "Count the values that items can be filtered by, of all or of those that words alone find",
+             "Count the values that items can be filtered by, over all items or those that a text finds",
              answer=FacetsAnswer, parameters=(*_FILTERS, _TEXT), fails=(400,)),
     Endpoint("GET", "/v1/items", "items", "reading", "Some items to start from",
              answer=ItemsAnswer, parameters=(_LIMIT,), fails=(400,)),
@@ -133,7 +133,7 @@ ENDPOINTS = (
              answer=PushAnswer, status=202, parameters=(_path("id"),), fails=(404,)),
     Endpoint("GET", "/v1/thumbnails/{name}", "thumbnail", "reading", "A frame of a video",
              parameters=(_path("name"),), fails=(404,)),
-    Endpoint("GET", "/v1/model", "model", "reading", "What a device needs to look at pictures itself",
+    Endpoint("GET", "/v1/model", "model", "reading", "What a device needs to run the model itself",
              answer=DeviceModel),
     Endpoint("GET", "/v1/model/{sha256}", "model_file", "reading", "One of the model's files, or a range of it",
              media=BYTES, parameters=(_path("sha256"),), fails=(404,)),
@@ -154,8 +154,8 @@ ALL_PATHS = ", ".join(sorted(f"{one.method} {one.path}" for one in ENDPOINTS))
 
 
 def check_parameters(endpoint: Endpoint, arguments: MultiDict[str, str]) -> None:
-    """Raise `BadRequest` where a query string has what an endpoint that reads one does not take: to pass over a filter
-    would be to answer another question."""
+    """Raise `BadRequest` if a query string has a parameter that the endpoint does not accept: ignoring a filter would
+    answer another question."""
     known = sorted(str(parameter["name"]) for parameter in endpoint.parameters if parameter["in"] == "query")
     if known and (unknown := sorted(set(arguments) - set(known))):
         found = f"Query parameter {unknown[0]!r:.80} is not one of {endpoint.method} {endpoint.path}"
@@ -163,8 +163,8 @@ def check_parameters(endpoint: Endpoint, arguments: MultiDict[str, str]) -> None
 
 
 def parse_filters(arguments: MultiDict[str, str]) -> Filters:
-    """The filters of a query string, e.g. `?collection=socks&collection=hats&price_max=20`; `attributes` is JSON, as a
-    search has it; `text`, which stands beside them, is passed over.
+    """The filters of a query string, e.g. `?collection=socks&collection=hats&price_max=20`. `attributes` is JSON, as in
+    a search; `text` is ignored.
 
     Raises:
         BadRequest: A value is not valid.

@@ -1,4 +1,4 @@
-"""What HTTP adds to the neutral schema: problem documents and the answers about items, health and this process."""
+"""Records that only HTTP needs: problem documents and the answers about items, health and this process."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class SearchesAnswer(Record, frozen=True, kw_only=True):
 
 
 class SuggestAnswer(Record, frozen=True, kw_only=True):
-    """Words of the catalogue that go on what was typed (`GET /v1/suggest`), the most frequent first."""
+    """Words of the catalogue that complete the last word typed (`GET /v1/suggest`), the most frequent first."""
 
     words: tuple[str, ...]
 
@@ -73,7 +73,7 @@ class ModelAnswer(Record, frozen=True, kw_only=True):
 
 
 class MeterAnswer(Record, frozen=True, kw_only=True):
-    """What was used of one free allowance, in its own unit (bytes, seconds, operations)."""
+    """Use of one free allowance, in its own unit (bytes, seconds, operations)."""
 
     resource: str
     service: str
@@ -83,20 +83,20 @@ class MeterAnswer(Record, frozen=True, kw_only=True):
     limit: float
     """Where Visor stops."""
     free: float
-    """What Google gives."""
+    """The allowance that Google gives."""
 
 
 class DeviceOffer(Record, frozen=True, kw_only=True):
-    """Whether a visitor's own device may look at pictures, and what that takes."""
+    """Whether a visitor's own device may run the model, and what that needs."""
 
     allowed: bool
     by_default: bool = False
-    """Whether a device that is able looks without being told to: the files come from this machine, or from a bucket
-    within what is free, not from the search function."""
+    """Whether a capable device runs the model without being told to: the files come from this machine, or from a bucket
+    within the free tier, not from the search function."""
     size_bytes: int = 0
-    """Of the model's files."""
+    """Size of the model's files."""
     closer: bool = False
-    """As `closer` of `GET /v1/model`, which says the rest."""
+    """As `closer` of `GET /v1/model`, which has the rest."""
 
 
 class StatsAnswer(Record, frozen=True, kw_only=True):
@@ -109,7 +109,7 @@ class StatsAnswer(Record, frozen=True, kw_only=True):
     fresh: int
     """Items that are searchable but not yet in a segment."""
     searches: int
-    """Answered by this process since it started."""
+    """Searches that this process has answered since it started."""
     stages_ms: dict[str, dict[str, float]]
     """By stage: p50 and p99 over this process's last searches."""
     capabilities: tuple[str, ...] = ()
@@ -119,15 +119,15 @@ class StatsAnswer(Record, frozen=True, kw_only=True):
     """None before the first check."""
     meters: tuple[MeterAnswer, ...] = ()
     budget: float = 0.0
-    """What may be spent this month past what is free, in the owner's currency."""
+    """Limit of this month's spending past the free tier, in the owner's currency."""
     spent: float = 0.0
-    """Of this, what the meters say was spent."""
+    """The part of it that is spent, by the meters."""
     learned_from: int = 0
-    """Visitors' photos whose mean look answers reckon with; nothing is kept of any one of them."""
+    """Number of visitors' photos whose mean is used in answers; nothing is kept of any single photo."""
     notice: str | None = None
 
 
 class FeedbackAnswer(Record, frozen=True, kw_only=True, omit_defaults=False):
-    """That it is kept. The owner's word counts for all from now on; a visitor's waits until the owner takes it in."""
+    """The report is kept. The owner's applies to everybody from now on; a visitor's waits until the owner accepts."""
 
     kept: bool = True

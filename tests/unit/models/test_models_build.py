@@ -122,7 +122,7 @@ def test_a_package_that_is_not_the_pinned_one_is_not_used(
     model.rename(model.with_name("another"))
     said: list[str] = []
     assert ensure_model(settings, say=said.append).is_dir()
-    assert "so it is built here" in said[1]
+    assert "it is built here instead" in said[1]
 
 
 def test_a_model_of_before_labels_had_other_names_gets_them(

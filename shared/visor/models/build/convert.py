@@ -1,8 +1,8 @@
-"""Turns one network into a .tflite file and checks it against the original. Runs as a process of its own.
+"""Turns one network into a .tflite file and checks it against the original. Runs as a separate process,
 
     python -m visor.models.build.convert < job.json
 
-so that TensorFlow's gigabyte and its chatter never get into the process that embeds. The answer is one JSON document on
+so that TensorFlow's gigabyte and its output never reach the process that embeds. The answer is one JSON document on
 standard output; a failure is a `Failed` document.
 """
 
@@ -23,11 +23,11 @@ from visor.models.description import Network, Preprocessing, Variant
 from visor.schema.items import Record
 
 COSINE_MIN = 0.99
-"""A converted network whose vector of the test picture is farther from Keras' than this is not shipped."""
+"""Smallest cosine between a converted network's vector of the test picture and the original's; below it, it fails."""
 
 
 NOT_NEEDED = ("matplotlib", "pandas", "sklearn")
-"""What Keras imports where it is installed, for parts that nothing here uses: a third of TensorFlow's start."""
+"""Keras imports these if they are installed, for parts that nothing here uses: a third of TensorFlow's start."""
 
 
 class Job(Record, frozen=True, kw_only=True):
@@ -42,7 +42,7 @@ class Converted(Record, frozen=True, kw_only=True, tag="converted"):
     network: Network
     """With the taps that were found."""
     cosine: float
-    """Smallest cosine between a tap of the .tflite and of what it was made of, on the test picture."""
+    """Smallest cosine between a tap of the .tflite file and of its original, on the test picture."""
     converter: str
 
 
@@ -71,7 +71,7 @@ def convert(job: Job) -> Converted:
     """Build the network, freeze its variables to constants, write the .tflite file and compare it with the original.
 
     Raises:
-        ModelError: The weights do not fit, or the file gives other vectors than what it was made of.
+        ModelError: The weights do not fit, or the file outputs other vectors than the original.
     """
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
@@ -106,7 +106,7 @@ def convert(job: Job) -> Converted:
     except Exception as exc:
         first = next((line for line in str(exc).splitlines() if "error" in line.lower()), str(exc).splitlines()[0])
         raise ModelError(
-            f"{network.name} does not become a .tflite file: {first}",
+            f"{network.name} cannot be converted to a .tflite file: {first}",
             valid="Operations that LiteRT has",
             remedy="Export it as ONNX, and name that file in visor.toml",
         ) from exc
@@ -134,7 +134,7 @@ def _compare(job: Job, picture: NDArray[np.float32], expected: list[NDArray[np.f
 
 
 def cosine_of(one: NDArray[Any], other: NDArray[Any]) -> float:
-    """Of two arrays as vectors; 1 if both are silent."""
+    """The cosine of two arrays as vectors; 1 if both are 0."""
     a, b = one.ravel().astype(np.float64), other.ravel().astype(np.float64)
     lengths = float(np.linalg.norm(a) * np.linalg.norm(b))
     return float(a @ b) / lengths if lengths else float(np.array_equal(a, b))

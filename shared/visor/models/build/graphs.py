@@ -25,10 +25,11 @@ Run = Callable[[Any], list[Any]]
 
 
 def graph_network(network: Network, path: Path) -> tuple[Run, Network]:
-    """What computes pooled taps, head and feature maps of a picture (1, size, size, 3), and the network with its taps.
+    """A function of a picture (1, size, size, 3) that returns pooled taps, head and feature maps; and the network with
+    its taps.
 
     Raises:
-        ModelError: The file is none of these, or a tensor is not there or of another shape.
+        ModelError: The file is neither, or a tensor is missing or has another shape.
     """
     graph, outputs, named_input = _read(network, path)
     given = network.given or Given()
@@ -90,7 +91,7 @@ def _map(values: Any, planar: bool) -> Any:
 
 
 def _read(network: Network, path: Path) -> tuple[Any, dict[str, str], str]:
-    """The graph, its outputs by the names that an owner may use, and its input where the file tells it."""
+    """The graph, its outputs by the names that an owner may use, and its input if the file names one."""
     if path.is_file() and (tarfile.is_tarfile(path) or zipfile.is_zipfile(path)):
         with TemporaryDirectory() as scratch:
             _unpack(path, Path(scratch))
@@ -103,7 +104,7 @@ def _read(network: Network, path: Path) -> tuple[Any, dict[str, str], str]:
     try:
         graph.ParseFromString(path.read_bytes())
     except DecodeError as exc:
-        raise _no_graph(network, path, "is no TensorFlow graph") from exc
+        raise _no_graph(network, path, "is not a TensorFlow graph") from exc
     if not graph.node:
         raise _no_graph(network, path, "holds no operations")
     variables = [node.name for node in graph.node if node.op in ("VariableV2", "VarHandleOp", "Variable")]
@@ -154,7 +155,7 @@ def _unpack(archive: Path, folder: Path) -> None:
 
 
 def _modernise(graph: Any) -> None:
-    """Replace an operation that TensorFlow took away in 2015 and that Inception's own file of that year has."""
+    """Replace an operation that TensorFlow removed in 2015 and that Inception's original file of that year uses."""
     for node in [one for one in graph.node if one.op == "BatchNormWithGlobalNormalization"]:
         values, mean, variance, beta, gamma = node.input
         if not node.attr["scale_after_normalization"].b:
@@ -183,7 +184,7 @@ def _only_input(network: Network, graph: Any) -> str:
 
 
 def _after_decoding(graph: Any, source: str) -> str:
-    """The tensor with the pixels, where `source` is the one with a picture's bytes."""
+    """The tensor with the pixels if `source` is the one with a picture's bytes, else `source`."""
     decoders = [node for node in graph.node if node.op in ("DecodeJpeg", "DecodePng", "DecodeImage")]
     found = (str(one.name) for one in decoders if source in [name.partition(":")[0] for name in one.input])
     return next(found, source)
@@ -200,7 +201,7 @@ def _only_output(network: Network, outputs: dict[str, str]) -> list[str]:
 
 
 def _tensor(network: Network, key: str, wanted: str, names: list[str], outputs: dict[str, str]) -> str:
-    """The full name of a tensor that an owner names by it, by its node, or by its name in the signature."""
+    """The full name of a tensor that an owner names in full, by its node, or by its name in the signature."""
     if wanted in outputs:
         return outputs[wanted]
     name = find_name(wanted, names)
@@ -211,7 +212,7 @@ def _tensor(network: Network, key: str, wanted: str, names: list[str], outputs: 
 
 
 def _about(graph: Any, source: str) -> tuple[Any, list[int]]:
-    """Element type and shape of a tensor; 0 for an axis of any length, no axis where nothing is known."""
+    """Element type and shape of a tensor; 0 for an axis of any length, empty if the shape is unknown."""
     with tf.Graph().as_default() as scratch:
         tf.graph_util.import_graph_def(graph, name="")
         tensor = scratch.get_tensor_by_name(f"{source}:0")

@@ -1,8 +1,8 @@
-"""Keeps the means of a network's numbers when its weights are rounded to int8.
+"""Keeps the means of a network's activations when its weights are rounded to int8.
 
-What rounding adds to a weight meets inputs that are never negative, so an output is off by a constant for all pictures.
-In a convolution of one channel, or one that no ReLU follows, that is most of the error (Nagel et al., arXiv:1906.04721,
-section 4.2). What inputs are on average follows from the normalisation before them, so no picture is needed.
+The rounding error of a weight meets inputs that are never negative, so an output is off by a constant for all pictures.
+In a depthwise convolution, or one without a ReLU after it, that is most of the error (Nagel et al., arXiv:1906.04721,
+section 4.2). The mean of the inputs follows from the normalisation before them, so no picture is needed.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from keras import layers
 from numpy.typing import NDArray
 
 Means = NDArray[np.float64]
-"""(channels,) over places and pictures."""
+"""(channels,) over positions and pictures."""
 
 _LARGEST = 127
-"""Of an int8 weight; the largest of an output's weights becomes it."""
+"""Largest int8 weight; the largest of an output's weights is scaled to it."""
 
 
 def keep_means(model: Any, *, after: int) -> None:
-    """Have normalisations subtract what rounding the weights adds, in a network with convolutions of one channel.
+    """Make normalisations subtract the bias that rounding the weights adds, in a network with depthwise convolutions.
 
     Args:
-        after: So many first convolutions keep float32 weights.
+        after: Number of first convolutions that keep float32 weights.
     """
     if not any(isinstance(layer, layers.DepthwiseConv2D) for layer in model.layers):
         return
@@ -56,8 +56,8 @@ def keep_means(model: Any, *, after: int) -> None:
 
 
 def _added(convolution: Any, normalise: Any) -> Means:
-    """What rounding adds to the weights of a convolution with its normalisation, summed over their places: (inputs,
-    outputs), or (channels,) of one channel each."""
+    """The rounding error of the weights of a convolution with its normalisation, summed over their positions: (inputs,
+    outputs), or (channels,) of a depthwise one."""
     gamma, _, _, variance = normalise.get_weights()
     gain = gamma / np.sqrt(variance + normalise.epsilon)
     [kernel] = convolution.get_weights()
@@ -73,7 +73,7 @@ def _clipped(mean: Means, deviation: Means, most: float) -> Means:
     """Mean of a normal distribution clipped to [0, most]."""
 
     def above(limit: float) -> Means:
-        """Of what is above the limit."""
+        """Mean of the part above the limit."""
         z = (mean - limit) / deviation
         below: Means = np.array([math.erfc(-one / math.sqrt(2)) / 2 for one in z])
         density: Means = np.exp(-z * z / 2) / math.sqrt(2 * math.pi)

@@ -30,10 +30,10 @@ def keras_network(network: Network, weights: Path) -> tuple[Any, Network]:
     """A Keras model: (n, size, size, 3) float32, preprocessed, to [taps …, head, feature maps …]; and its description.
 
     A tap is (n, channels), the head (n, classes) probabilities, a feature map (n, edge, edge, channels). The
-    description names the taps of a network that was only given by name.
+    description then has the taps of a network that was given only by name.
 
     Raises:
-        ModelError: The weights do not fit the architecture, or a layer does not exist or gives no vector.
+        ModelError: The weights do not fit the architecture, or a layer does not exist or does not output a vector.
     """
     base = _BUILDERS[network.weights](network, weights) if network.given is None else _application(network, weights)
     if network.int8_after is not None:
@@ -54,9 +54,9 @@ def keras_network(network: Network, weights: Path) -> tuple[Any, Network]:
 
 
 def _averages_later(base: Any) -> Any:
-    """The same network, which averages neighbours after a 1×1 convolution and its normalisation, and not before.
+    """The same network, but it averages neighbours after a 1×1 convolution and its normalisation, not before.
 
-    Averaging and these are linear, so the numbers are the same. All convolutions then follow one another in int8.
+    All three are linear, so the numbers are the same. All convolutions then follow one another in int8.
     """
     late = {}
     for pool in base.layers:
@@ -88,7 +88,7 @@ def _averages_later(base: Any) -> Any:
 
 
 def _tapped(network: Network, base: Any) -> list[str]:
-    """Names of the layers to tap: those that are wanted, or the last one that is pooled."""
+    """Names of the layers to tap: those that are given, or the last pooled one."""
     if network.given is None:
         return [tap.layer for tap in network.taps]
     pools = [one for one in base.layers if isinstance(one, layers.GlobalAveragePooling2D)] or [
@@ -98,7 +98,7 @@ def _tapped(network: Network, base: Any) -> list[str]:
 
 
 def _layer_output(network: Network, base: Any, name: str) -> Any:
-    """What a layer gives; of one that averages a whole feature map that map, for the heat-map's sake."""
+    """The output of a layer; if it averages a whole feature map, that map, for the heat-map's sake."""
     names = [layer.name for layer in base.layers]
     if name not in names:
         near = difflib.get_close_matches(name, names, cutoff=0.5) or [
@@ -121,13 +121,13 @@ def _layer_output(network: Network, base: Any, name: str) -> Any:
 
 
 def _edge(output: Any) -> int:
-    """Height and width of a feature map; 0 of a vector and of what has no more than one place."""
+    """Height and width of a square feature map; 0 for a vector and for a map with a single position."""
     shape = tuple(output.shape)
     return int(shape[1]) if len(shape) == 4 and shape[1] == shape[2] > 1 else 0
 
 
 def _application(network: Network, weights: Path) -> Any:
-    """A network of `keras.applications` with the weights of a file."""
+    """A network of `keras.applications` with the weights in a file."""
     name = network.given.application if network.given else ""
     size = network.preprocessing.size
     try:
@@ -149,7 +149,7 @@ def _nsfwjs(network: Network, archive: Path) -> Any:
     """Keras' own Inception v3 topology with nsfwjs' weights and its three dense layers on top.
 
     The weights carry Keras 2's names, numbered in the order in which layers are created; Keras 3's topology creates
-    them in the same order, so the n-th convolution takes `conv2d_n`. Every shape is checked.
+    them in the same order, so the n-th convolution gets `conv2d_n`. Every shape is checked.
     """
     shape = (network.preprocessing.size, network.preprocessing.size, 3)
     base = keras.applications.InceptionV3(weights=None, include_top=False, input_shape=shape)
@@ -230,7 +230,7 @@ _LITE_STAGES = (
 
 
 def _lite_blocks(width: float, depth: float) -> list[tuple[int, int, int, int]]:
-    """Kernel, stride, expansion and filters of each block. Filters are multiples of 8, none a tenth too few."""
+    """Kernel, stride, expansion and filters of each block. Filters are multiples of 8, none over a tenth too few."""
     blocks = []
     for stage, (repeats, kernel, stride, expand, filters) in enumerate(_LITE_STAGES):
         scaled = max(8, int(filters * width + 4) // 8 * 8)

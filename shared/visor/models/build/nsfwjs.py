@@ -1,8 +1,8 @@
-"""Reads the weights of nsfwjs' Inception v3 out of its npm package.
+"""Reads the weights of nsfwjs' Inception v3 from its npm package.
 
 The package wraps a TensorFlow.js layers model in JavaScript modules: `model.min.js` holds the topology and the weights
 manifest as an object literal, each `group1-shardNofM.min.js` a piece of the weights as one base64 string. A weight `w`
-is kept as uint8 `q` with `w = q * scale + min` (TensorFlow.js `quantization` of a manifest entry).
+is stored as uint8 `q` with `w = q * scale + min` (TensorFlow.js `quantization` of a manifest entry).
 """
 
 from __future__ import annotations

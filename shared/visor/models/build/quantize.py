@@ -19,26 +19,26 @@ from numpy.typing import NDArray
 from visor.errors import ModelError
 
 OPERATIONS = ("CONV_2D", "DEPTHWISE_CONV_2D", "ADD", "CONCATENATION", "MAX_POOL_2D")
-"""What computes in int8. Averages and heads stay float32: they cost next to nothing."""
+"""Operations that compute in int8. Averages and heads stay float32: they cost next to nothing."""
 
 KEPT = 0.99
-"""Share of pictures whose least, and whose largest number is within a range: what is rarer is clipped."""
+"""Share of pictures whose least and largest numbers are within a range; rarer numbers are clipped."""
 
 Ranges = list[tuple[float, float]]
 """Least and largest number of the input, then of the output of each operation, in the order of the file."""
 
 
 def known_ranges(network: str) -> Ranges:
-    """Those of activation_ranges.json."""
+    """The network's ranges in activation_ranges.json."""
     table = (files("visor.models.build") / "activation_ranges.json").read_bytes()
     return msgspec.json.decode(table, type=dict[str, Ranges])[network]
 
 
 def quantized(content: bytes, ranges: Ranges, *, after: int) -> bytes:
-    """The .tflite file in int8 from the operation at the place `after` on.
+    """The .tflite file in int8 from the operation at position `after` on.
 
     Raises:
-        ModelError: The ranges are of another file, or the library that does it is not installed.
+        ModelError: The ranges belong to another file, or the library for this is not installed.
     """
     try:
         from ai_edge_quantizer import qtyping, quantizer
@@ -49,7 +49,7 @@ def quantized(content: bytes, ranges: Ranges, *, after: int) -> bytes:
     kinds, names = _tensors(_every_tensor(content))
     if len(names) != len(ranges):
         raise ModelError(
-            f"The network has {len(names)} tensors, and {len(ranges)} ranges are known",
+            f"The network has {len(names)} tensors, but {len(ranges)} ranges are known",
             valid="A file that TensorFlow 2.21 made, as constraints.txt pins it",
             remedy="Build with that version, or measure anew: scripts/activation_ranges.py",
         )
@@ -68,7 +68,8 @@ def quantized(content: bytes, ranges: Ranges, *, after: int) -> bytes:
 
 
 def measured_ranges(content: bytes, pictures: Iterable[NDArray[np.float32]]) -> Ranges:
-    """Of the float32 file, what 99 % of prepared pictures (size, size, 3), of any size, stay within, to four digits."""
+    """Ranges of the float32 file's tensors that hold 99 % of prepared pictures (size, size, 3), of any size, to four
+    digits."""
     interpreter = _every_tensor(content)
     [given] = interpreter.get_input_details()
     places = [given["index"], *(one["outputs"][0] for one in _operations(interpreter))]
@@ -85,7 +86,7 @@ def measured_ranges(content: bytes, pictures: Iterable[NDArray[np.float32]]) -> 
 
 
 def _every_tensor(content: bytes) -> Any:
-    """An interpreter that keeps what is in between."""
+    """An interpreter that keeps all tensors, also those between operations."""
     interpreter = Interpreter(model_content=content, experimental_preserve_all_tensors=True, num_threads=2)
     interpreter.allocate_tensors()
     return interpreter

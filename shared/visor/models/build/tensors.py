@@ -16,8 +16,8 @@ NAMES_SHOWN = 8
 
 
 def find_name(wanted: str, names: Sequence[str]) -> str | None:
-    """The name among `names` that is meant: itself, with or without the `:0` of TensorFlow's tensors, or without its
-    first part, which is the scope that a program imported the file under (`incept/pool_3:0` of a file's `pool_3`).
+    """The name among `names` that `wanted` means: itself, with or without the `:0` of TensorFlow's tensors, or without
+    its first part, the scope under which a program imported the file (`incept/pool_3:0` for a file's `pool_3`).
     """
     known = {name.removesuffix(":0"): name for name in names}
     base = wanted.removesuffix(":0")
@@ -25,7 +25,7 @@ def find_name(wanted: str, names: Sequence[str]) -> str | None:
 
 
 def no_tensor(network: str, key: str, wanted: str, names: Sequence[str]) -> ModelError:
-    """The error of a name that is not there."""
+    """The error for a name that does not exist."""
     near = difflib.get_close_matches(wanted, names, n=NAMES_SHOWN // 2, cutoff=0.5)
     shown = list(dict.fromkeys([*near, *names[len(near) - NAMES_SHOWN :]]))
     more = f"; {len(names)} in all" if len(names) > len(shown) else ""
@@ -37,11 +37,11 @@ def no_tensor(network: str, key: str, wanted: str, names: Sequence[str]) -> Mode
 
 
 def check_input(network: Network, name: str, shape: Sequence[int], *, whole_numbers: bool) -> None:
-    """Check that an input takes a picture as it will be prepared.
+    """Check that an input accepts a picture as it will be prepared.
 
     Args:
-        shape: 0 is an axis of any length; empty: not known.
-        whole_numbers: Whether it takes integers that are not scaled.
+        shape: 0 is an axis of any length; empty: unknown.
+        whole_numbers: Whether it takes unscaled integers.
 
     Raises:
         ModelError: It does not.
@@ -65,15 +65,15 @@ def check_input(network: Network, name: str, shape: Sequence[int], *, whole_numb
 
 
 def _span(how: Preprocessing) -> float:
-    """From black to white, after mean and deviation."""
+    """Distance from black to white, after mean and deviation."""
     return max(abs(1 / deviation) for deviation in how.deviation)
 
 
 def tap_of(network: Network, name: str, values: NDArray[np.float32]) -> Tap:
-    """The tap that an output for one picture makes, its channels in the last axis.
+    """The tap for an output for one picture, with its channels in the last axis.
 
     Raises:
-        ModelError: It is no vector, map or row of tokens, or holds numbers that are not finite.
+        ModelError: It is not a vector, map or row of tokens, or has numbers that are not finite.
     """
     if values.ndim not in (1, 2, 3) or values.shape[-1] < 2:
         raise ModelError(
@@ -92,10 +92,10 @@ def tap_of(network: Network, name: str, values: NDArray[np.float32]) -> Tap:
 
 
 def is_logits(network: Network, name: str, head: NDArray[np.float32]) -> bool:
-    """Whether a head gives log-odds: some are below 0 or above 1.
+    """Whether a head outputs log-odds: some are below 0 or above 1.
 
     Raises:
-        ModelError: It does not give a number for each label.
+        ModelError: It does not output a number for each label.
     """
     if head.size != network.classes:
         raise ModelError(

@@ -1,4 +1,4 @@
-"""Reads a PyTorch state dict of the legacy format without PyTorch, and without running what a pickle may name.
+"""Reads a PyTorch state dict of the legacy format without PyTorch, and without running code that a pickle may name.
 
 The file is five pickles in a row (magic number, protocol, sizes, the state dict, the storage keys), then each storage
 in the order of the keys: its element count as little-endian int64, then its elements. Only four names may occur in the

@@ -1,8 +1,8 @@
 """Milvus, Zilliz Cloud, and Milvus Lite in this process.
 
-A collection has a partition key, the source. Filters are made of numbers, of names that `number_name` made, and of ids
-that are checked to be hexadecimal: no text of a catalogue or a visitor is ever part of an expression. Milvus Lite takes
-no templates and no vectors but float32, so full vectors and facts are texts, in parts that a VARCHAR holds.
+A collection has a partition key, the source. Filters consist of numbers, of names from `number_name`, and of ids that
+are checked to be hexadecimal: text of a catalogue or a visitor is never part of an expression. Milvus Lite accepts no
+templates, and only float32 vectors, so full vectors and facts are stored as texts, in parts that fit a VARCHAR.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ from visor.storage.engine import (
 
 PART = 60_000
 PARTS_MAX = 64
-"""Characters of a VARCHAR (Milvus takes 65,535), and how many of them a row has for its facts or its full vector."""
+"""Characters of a VARCHAR (Milvus accepts 65,535), and the most parts for a row's facts or its full vector."""
 TOKENS_MAX = 4096
 """Milvus' own limit for an array; later tokens than these are not stored."""
 ROWS_AT_ONCE = 256
-"""Of some 20 KB each: a message to Milvus has 64 MB at most."""
+"""Rows of some 20 KB each in one request: a message to Milvus has 64 MB at most."""
 WINDOW = 16_384
-"""Rows that Milvus gives at most."""
+"""Most rows that Milvus returns."""
 SCANNED = 2_000
-"""… and about how many are asked for at once."""
+"""About how many rows one request of a scan returns."""
 _PLAIN = ["id", "version", "source", "tokens", "numbers", "facts"]
 FIELDS: dict[Vectors, list[str]] = {"none": _PLAIN, "near": [*_PLAIN, "near"], "all": [*_PLAIN, "near", "full"]}
 T = TypeVar("T")
@@ -62,7 +62,7 @@ class MilvusEngine:
         self._lock = threading.Lock()
         if self._is_lite:
             self._url = str(Path(url).expanduser())
-        # They log every refusal with its stack, which the caller tells anyway, and what Lite does not know.
+        # They log every refusal with its stack, though the caller reports it, and everything that Lite does not know.
         for name in ("pymilvus", "milvus_lite", "grpc._server"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
 
@@ -166,7 +166,7 @@ class MilvusEngine:
         try:
             return call(self._connected())
         except (MilvusException, OSError, ValueError) as exc:
-            # Without the class's name, which has a word of the password that a new Milvus comes with.
+            # Without the class's name, which contains a word of a new Milvus' default password.
             said = getattr(exc, "message", exc)
             at, why = (without_secrets(text, self._url, self._password) for text in (self._url, said))
             if getattr(exc, "code", None) == ErrorCode.COLLECTION_NOT_FOUND:
@@ -224,7 +224,7 @@ def _bytes(parts: Any) -> bytes:
 
 def _checked(item_id: str) -> str:
     if not ITEM_ID.match(item_id):
-        raise ValueError(f"{item_id!r} is no item id")
+        raise ValueError(f"{item_id!r} is not an item id")
     return item_id
 
 

@@ -1,7 +1,7 @@
-"""PostgreSQL with the extension pgvector: one table a collection, in the database that the address names.
+"""PostgreSQL with the extension pgvector: one table for each collection, in the database that the address names.
 
-All values are parameters. Vectors of at most 2,000 numbers get an HNSW index, and filtered searches go on through it
-until they have enough rows where pgvector can (0.8 and later); `deep` goes through all rows.
+All values are parameters. Vectors of at most 2,000 numbers get an HNSW index. If pgvector can (0.8 and later), filtered
+searches continue through it until they have enough rows; `deep` compares all rows.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from visor.errors import StoreUnavailable
 from visor.storage.engine import Array, Clause, Row, Vectors, Where, in_batches, without_collection, without_secrets
 
 INDEXED_MAX = 2_000
-"""Numbers in a vector that pgvector indexes."""
+"""Most numbers in a vector that pgvector indexes."""
 ROWS_AT_ONCE = 256
 EXACT_ROWS = 10_000
-"""Rows that pass up to which all of them are compared: HNSW finds rare values badly, and this takes milliseconds."""
+"""If at most this many rows pass, all are compared: HNSW finds rare values badly, and this takes milliseconds."""
 _PLAIN = Composed([SQL("id, version, source, tokens, numbers, facts")])
 FIELDS: dict[Vectors, Composed] = {
     "none": _PLAIN,
@@ -141,7 +141,7 @@ class PgvectorEngine:
 
     @contextmanager
     def _connected(self) -> Iterator[psycopg.Connection[Any]]:
-        """The connection, to one thread at a time; a broken one is forgotten."""
+        """The connection, for one thread at a time; a broken one is replaced."""
         with self._lock:
             try:
                 if self._connection is None or self._connection.broken:
@@ -158,7 +158,7 @@ class PgvectorEngine:
                 ) from exc
 
     def _connect(self) -> psycopg.Connection[Any]:
-        """A connection that takes and gives vectors."""
+        """A connection that accepts and returns vectors."""
         connection = psycopg.connect(
             self._url,
             autocommit=True,

@@ -1,4 +1,4 @@
-"""The number of unacknowledged messages of a subscription, which only Cloud Monitoring knows."""
+"""The number of unacknowledged messages of a subscription, which only Cloud Monitoring has."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Backlog:
     Args:
         project: Id of the project.
         subscription: Name of the subscription.
-        session: HTTP with credentials; the environment's own if None.
-        address: Where Cloud Monitoring answers.
+        session: HTTP with credentials; made from the environment's if None.
+        address: URL of Cloud Monitoring.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Backlog:
         """The newest sample, minutes old; 0 if there is none. Asks at most every 30 s.
 
         Raises:
-            StoreError: There are no credentials, or they do not allow to read metrics.
+            StoreError: There are no credentials, or they do not allow reading metrics.
             StoreUnavailable: Cloud Monitoring does not answer.
         """
         if time.monotonic() - self._asked_at < _FRESH_S:
@@ -61,7 +61,7 @@ class Backlog:
             answer = self._session.get(self._url, params={"filter": self._filter, **interval}, timeout=10)
             if answer.status_code != 200:
                 raise from_http_response(answer)  # type: ignore[no-untyped-call]
-        # Of each series the points come newest first.
+        # Each series has its newest point first.
         series = answer.json().get("timeSeries", [])
         self._count = sum(int(one["points"][0]["value"]["int64Value"]) for one in series)
         self._asked_at = time.monotonic()

@@ -1,8 +1,8 @@
 """Documents in Firestore.
 
-Guarded writes are optimistic: one read of the guarded documents, then one commit that is bound to what was read
-(`create`, or an update at the `update_time` read). A commit that lost a race reads again. That is two round trips and
-no lock, where a transaction takes three, and holds a lock between them that a frozen instance would keep.
+Guarded writes are optimistic: one read of the guarded documents, then one commit that requires them unchanged
+(`create`, or an update at the `update_time` read). A commit that lost a race reads again. This takes two round trips
+and no lock; a transaction takes three, and holds a lock in between that a frozen instance would keep.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class CloudDocuments:
     Args:
         project: Id of the project; the environment's own if empty.
         database: Name of the database.
-        prefix: Names of collections are put behind it, so that several indexes share a database.
-        deadline_s: How long one call may take, everything that is tried again included.
+        prefix: Put before names of collections, so that several indexes can share a database.
+        deadline_s: How long one call may take, including retries.
     """
 
     def __init__(self, project: str, database: str, prefix: str, *, deadline_s: float = 30.0) -> None:
@@ -80,12 +80,12 @@ class CloudDocuments:
             query = query.where(filter=FieldFilter(condition.field, condition.op, value))
         direction = firestore.Query.DESCENDING if descending else firestore.Query.ASCENDING
         if order_by is not None:
-            # By key among equals, in the same direction, comes by itself.
+            # Firestore itself orders equal values by key, in the same direction.
             query = query.order_by(order_by, direction=direction)
         if limit is not None:
             query = query.limit(limit)
         with map_errors(f"Collection {collection}"):
-            # Whole calls are tried again: the library does so only until an answer begins to stream.
+            # Whole calls are tried again: the library retries only until an answer begins to stream.
             return retrying(self._deadline_s)(
                 lambda: [_document(snapshot) for snapshot in query.stream(retry=_ONCE, timeout=self._deadline_s)]
             )()
@@ -123,12 +123,12 @@ class CloudDocuments:
         return {snapshot.reference.path: snapshot for snapshot in snapshots if snapshot.exists}
 
     def _commit_at(self, writes: Sequence[Write], stored: Mapping[str, Snapshot], deadline: float) -> list[bool]:
-        """Commit, bound to the documents that were read. Raises one of `_LOST_RACE` if they are others meanwhile."""
+        """Commit if the documents are still as they were read. Raises one of `_LOST_RACE` if they have changed."""
         batch = self._client.batch()
         applied = [self._add_to(batch, write, stored.get(self._reference_of(write).path)) for write in writes]
         if not any(applied):
             return applied
-        # A write that was carried out although its answer was lost must not be carried out twice.
+        # A write that was applied although its answer was lost must not be applied twice.
         repeatable = not any(isinstance(w, Add) or (isinstance(w, Put) and w.if_revision is not None) for w in writes)
         left_s = max(0.1, deadline - time.monotonic())
         try:
@@ -165,7 +165,7 @@ class CloudDocuments:
         elif snapshot is None:
             batch.create(reference, to_firestore(write.data))
         else:
-            # Firestore binds an update to a revision, but not a `set`: so it names every old field that is to go.
+            # Firestore can bind an update to a revision, but not a `set`: so the update names every field to delete.
             gone = {field: firestore.DELETE_FIELD for field in snapshot.to_dict() or {} if field not in write.data}
             fields = {firestore.Client.field_path(f): v for f, v in (to_firestore(write.data) | gone).items()}
             batch.update(reference, fields, option=self._client.write_option(last_update_time=snapshot.update_time))
@@ -187,7 +187,7 @@ class CloudDocuments:
 
 
 def _must_read(write: Write) -> bool:
-    """Whether the stored document decides about a write. (`create` decides about `if_revision=0` on its own.)"""
+    """Whether a write depends on the stored document. (`create` itself checks `if_revision=0`.)"""
     if isinstance(write, Put):
         return write.newer_than is not None or write.if_revision not in (None, 0)
     return isinstance(write, Delete) and write.field is not None

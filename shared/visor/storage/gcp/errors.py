@@ -1,4 +1,4 @@
-"""The errors of Google's libraries in our tree, in one table, and which of them are tried again."""
+"""The errors of Google's libraries as ours, in one table, and which of them are tried again."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ TABLE: dict[type[Exception], type[VisorError]] = {
     api.Redirection: StoreError,
     api.GoogleAPICallError: StoreUnavailable,
     api.GoogleAPIError: StoreError,
-    # Bodies that are not what was sent
+    # Bodies that differ from what was sent
     storage.DataCorruption: CorruptObject,
     storage.InvalidPathError: StoreError,
     # The network
@@ -54,12 +54,12 @@ TABLE: dict[type[Exception], type[VisorError]] = {
     auth.TimeoutError: StoreUnavailable,
     auth.GoogleAuthError: StoreError,
 }
-"""Of an error's classes, from its own upwards, the first one in the table decides."""
+"""The first of an error's classes in the table decides, from its own class upwards."""
 
 _ADVICE: dict[type[VisorError], tuple[str, str]] = {
     NotFound: ("A name that exists", "Check project, bucket and names; terraform makes what is missing"),
     Conflict: ("What the caller had read, unchanged", "Read it again and decide anew"),
-    StoreUnavailable: ("An answer within the deadline", "Repeat the call; see status.cloud.google.com if it stays so"),
+    StoreUnavailable: ("An answer within the deadline", "Repeat the call; see status.cloud.google.com if it persists"),
     CorruptObject: ("Bytes whose CRC32C is the one that was stored", "Repeat the call; write the object anew"),
     StoreError: (
         "A call that this service account may make",
@@ -69,14 +69,14 @@ _ADVICE: dict[type[VisorError], tuple[str, str]] = {
 
 
 def kind_of(exc: BaseException) -> type[VisorError] | None:
-    """The class in our tree for a foreign error; None if it is not one that stores translate."""
+    """Our class for a foreign error; None if stores do not translate it."""
     if isinstance(exc, storage.InvalidResponse):
-        # Transfers raise this one for every status; what it means is that of the same status elsewhere.
+        # Transfers raise this one for every status; it means the same as that status elsewhere.
         return kind_of(api.from_http_status(exc.response.status_code, ""))  # type: ignore[no-untyped-call]
     if isinstance(exc, auth.GoogleAuthError) and exc.retryable:
         return StoreUnavailable
     if isinstance(exc, api.FailedPrecondition) and "index" in str(exc):
-        # Of a query: Firestore lacks the composite index for it, and says where to make it.
+        # From a query: Firestore lacks its composite index, and the message has the link to make it.
         return StoreError
     return next((TABLE[kind] for kind in type(exc).__mro__ if kind in TABLE), None)
 
@@ -88,7 +88,7 @@ def is_retriable(exc: Exception) -> bool:
 
 
 def retrying(deadline_s: float, on_error: Callable[[Exception], Any] | None = None) -> Retry:
-    """Tries again after retriable errors, first after about 0.2 s, then doubling up to 5 s, until the deadline."""
+    """A policy that retries after retriable errors, first after about 0.2 s, doubling up to 5 s, until the deadline."""
     return Retry(
         predicate=is_retriable, initial=0.2, maximum=5.0, multiplier=2.0, timeout=deadline_s, on_error=on_error
     )
@@ -96,7 +96,7 @@ def retrying(deadline_s: float, on_error: Callable[[Exception], Any] | None = No
 
 @contextmanager
 def map_errors(what: str) -> Iterator[None]:
-    """Raise errors of Google's libraries as ours. `what` names the thing, e.g. 'Object shards/1'."""
+    """Raise errors of Google's libraries as ours. `what` begins the message, e.g. 'Object shards/1'."""
     try:
         yield
     except VisorError:

@@ -19,10 +19,10 @@ from visor.storage.gcp.errors import map_errors, retrying
 from visor.storage.objects import ObjectInfo, check_name
 
 _TICKET = "visor-put"
-"""Metadata key under which each put leaves a number of its own."""
+"""Metadata key under which each put stores a unique number."""
 ANEW, FOR_EVER = "no-cache", "public, max-age=31536000, immutable"
 REPLACED_READS = 5
-"""Reads of an object that is replaced while it is read, before the last one."""
+"""How often an object is read again if it is replaced while it is read."""
 
 
 class CloudObjects:
@@ -30,11 +30,11 @@ class CloudObjects:
 
     Args:
         bucket: Name of the bucket.
-        prefix: Names of objects are put behind it; the name of the index and a slash.
+        prefix: Put before names of objects: the name of the index and a slash.
         project: For quota and billing; the environment's own if empty.
         deadline_s: How long failed requests are tried again. An answer that stalls for a third of it has failed.
-        client: A client to use instead of an own one.
-        is_public: Browsers read the objects: they get a type, and are kept for ever but for the `.json` ones.
+        client: The client to use; by default a new one.
+        is_public: Browsers read the objects: they get a type, and all but the `.json` ones are cached for ever.
     """
 
     def __init__(
@@ -50,8 +50,8 @@ class CloudObjects:
         with map_errors(f"Cloud Storage bucket {bucket}"):
             self._client = client or storage.Client(project=project or None)
         if hasattr(self._client, "_bucket_metadata_cache"):
-            # The library reads the bucket's metadata in the background, at the start and after every object that is
-            # missing, for traces that nobody takes here. Each time is a Class B operation.
+            # For traces, which nobody uses here, the library reads the bucket's metadata in the background: at the
+            # start and after every missing object. Each read is a Class B operation.
             self._client._bucket_metadata_cache = None
         self._bucket = self._client.bucket(bucket)
         self._prefix, self._is_public = prefix, is_public
@@ -66,7 +66,7 @@ class CloudObjects:
             return self._upload(name, file, os.fstat(file.fileno()).st_size, if_generation)
 
     def get(self, name: str, *, start: int = 0, end: int | None = None) -> memoryview:
-        """As the protocol says. A part has no checksum of its own; whole objects are compared with their CRC32C."""
+        """See the protocol. A part has no checksum; whole objects are compared with their CRC32C."""
         if start < 0 or (end is not None and end < start):
             raise ValueError(f"No range of bytes: [{start}, {end})")
         if start == end:
@@ -85,7 +85,7 @@ class CloudObjects:
         return data, ObjectInfo(name=name, size_bytes=len(data), generation=generation)
 
     def _reading(self, name: str, **how: Any) -> tuple[memoryview, int]:
-        """What is read, and its generation, which comes with the bytes as a header of the one answer."""
+        """The bytes and their generation, which is a header of the same answer."""
         for number in count():
             blob = self._blob(name)
             try:
@@ -93,7 +93,7 @@ class CloudObjects:
                     data = _downloaded(blob, timeout=self._stall_s, retry=retrying(self._deadline_s), **how)
                 return memoryview(data), int(blob.generation or 0)
             except NotFound as exc:
-                # A transfer that broke is taken up at the generation that it began with, which may be replaced by now.
+                # A broken transfer resumes at the generation that it began with, which may have been replaced.
                 answer = getattr(exc.__cause__, "response", None)
                 if number == REPLACED_READS or "generation=" not in getattr(answer, "url", ""):
                     raise
@@ -166,15 +166,15 @@ class CloudObjects:
             return self._info(blob)
 
     def _put_by(self, ticket: str, name: str, if_generation: int | None) -> storage.Blob:
-        """The object, if it is what this very put wrote before its answer was lost on the way."""
+        """The object, if it is the one that this put wrote before its answer was lost."""
         stored = self._bucket.get_blob(name, timeout=self._stall_s, retry=retrying(self._deadline_s))
         if stored is not None and (stored.metadata or {}).get(_TICKET) == ticket:
             return stored
-        # Either it never was written, or it was and has been replaced since.
+        # Either it was never written, or it has been replaced since.
         raise StoreUnavailable(
-            f"The answer to a put of {name} at generation {if_generation} was lost, and the object is another by now",
+            f"The answer to a put of {name} at generation {if_generation} was lost, and the object has changed since",
             valid="An answer, which says who won",
-            remedy="Read it again; it may have been built upon what this put wrote",
+            remedy="Read it again; it may be based on what this put wrote",
         )
 
 

@@ -19,13 +19,13 @@ _LEASE_MAX_S = 600
 _OWN = "CloudPubSub"
 _COUNT = "CloudPubSubDeadLetterSourceDeliveryCount"
 _ERROR = "CloudPubSubDeadLetterSourceDeliveryErrorMessage"
-"""Attributes that Pub/Sub gives a message when it forwards it to the dead-letter topic; `bury` gives the same."""
+"""Attributes that Pub/Sub adds to a message when it forwards it to the dead-letter topic; `bury` adds the same."""
 RECEIPTS_MAX = 1_000
-"""Messages of one request. Their receipts have some 200 bytes each, and Pub/Sub takes 524,288 bytes of them."""
+"""Messages in one request. Their receipts have some 200 bytes each, and Pub/Sub accepts 524,288 bytes of them."""
 
 
 class CloudQueue:
-    """The queue on Google Cloud. The topics, subscriptions and their dead-letter policy are Terraform's to make.
+    """The queue on Google Cloud. Terraform makes the topics, the subscriptions and their dead-letter policy.
 
     Args:
         project: Id of the project.
@@ -35,8 +35,8 @@ class CloudQueue:
         dead_letter_topic: Name of that topic, for `bury`.
         deadline_s: How long a failing call is tried again.
         receive_wait_s: How long `receive` and `dead_letters` wait for a first message.
-        dead_lease_s: How long a dead letter that was shown stays with this process, to be retried; `close` gives it
-            back earlier.
+        dead_lease_s: How long this process holds a dead letter that was shown, to retry it; `close` returns it
+            earlier.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class CloudQueue:
             self._publisher = pubsub_v1.PublisherClient(
                 batch_settings=pubsub_v1.types.BatchSettings(
                     max_messages=64,
-                    # Room for four bodies of the largest size and their wrapping, below Pub/Sub's limit.
+                    # Room for four bodies of the largest size and their envelopes, below Pub/Sub's limit.
                     max_bytes=4 * BODY_BYTES_MAX + 100_000,
                     max_latency=0.01,
                 )
@@ -85,7 +85,7 @@ class CloudQueue:
         return ids
 
     def bury(self, body: bytes, *, attempts: int, why: str) -> None:
-        # An attribute takes 1,024 bytes.
+        # An attribute can have 1,024 bytes.
         attributes = carrier() | {_COUNT: str(attempts), _ERROR: why.encode()[:1024].decode(errors="ignore")}
         self._publish(self._dead_topic, [body], **attributes)
 
@@ -97,7 +97,7 @@ class CloudQueue:
                 self._publisher.publish(topic, body, retry=retry, timeout=self._deadline_s, **attributes)
                 for body in bodies
             ]
-            # Longer than the calls' own deadline, whose error says more.
+            # Longer than the calls' own deadline, whose error is more specific.
             return [str(future.result(timeout=2 * self._deadline_s)) for future in waiting]
 
     def receive(self, limit: int, *, lease_s: float) -> list[Message]:
@@ -108,7 +108,7 @@ class CloudQueue:
                 id=str(r.message.message_id),
                 body=bytes(r.message.data),
                 receipt=str(r.ack_id),
-                # Pub/Sub counts only where there is a dead-letter policy.
+                # Pub/Sub counts only if there is a dead-letter policy.
                 attempt=int(r.delivery_attempt) or 1,
                 attributes=dict(r.message.attributes),
             )
@@ -120,16 +120,16 @@ class CloudQueue:
         self._open.discard(message.id)
 
     def release(self, message: Message, *, delay_s: float, why: str = "", counts: bool = True) -> None:
-        """As the protocol says. Pub/Sub keeps no reason; the subscription's retry policy may add to the delay."""
+        """See the protocol. Pub/Sub keeps no reason; the subscription's retry policy may add to the delay."""
         self._lease(self._subscription, [message.receipt], delay_s)
 
     def waiting(self) -> int:
-        """As Cloud Monitoring tells it, minutes old. Where that cannot be asked: what this process published or
+        """Cloud Monitoring's number, minutes old. If it cannot be read: messages that this process published or
         received and did not acknowledge, as far as it knows."""
         return self._monitored("waiting", self._open)
 
     def dead(self) -> int:
-        """As `waiting`. Where that cannot be asked: the dead letters that this process shows."""
+        """As `waiting`. If it cannot be read: the dead letters that this process shows."""
         return self._monitored("dead", self._shown)
 
     def _monitored(self, what: str, known: Sized) -> int:
@@ -137,13 +137,13 @@ class CloudQueue:
             try:
                 return backlog.count()
             except StoreError:
-                # It will not get credentials while it runs, and looking for them takes seconds.
+                # This process will not get credentials while it runs, and searching for them takes seconds.
                 self._backlogs.clear()
         return len(known)
 
     def dead_letters(self, limit: int = LETTERS_MAX) -> list[DeadLetter]:
         received: list[ReceivedMessage] = []
-        # An answer may hold fewer than there are. What was pulled is leased, and does not come again.
+        # An answer may hold fewer than there are. Pulled messages are leased, and do not come again.
         while len(received) < limit and (more := self._pull(self._dead, limit - len(received), self._dead_lease_s)):
             received += more
         letters = []
@@ -163,7 +163,7 @@ class CloudQueue:
         return letters
 
     def retry(self, letter: DeadLetter) -> None:
-        # In this order a crash in between makes a second delivery, not a lost message.
+        # In this order a crash in between causes a second delivery, not a lost message.
         self._publish_open([letter.body], letter.attributes)
         self._acknowledge(self._dead, letter.receipt)
         self._shown.pop(letter.receipt, None)
@@ -180,7 +180,7 @@ class CloudQueue:
     def _pull(self, subscription: str, limit: int, lease_s: float) -> list[ReceivedMessage]:
         with map_errors(f"Subscription {subscription}"):
             try:
-                # Not tried again within the wait: a pull whose answer is lost leases messages for nobody.
+                # Not tried again within the wait: a pull whose answer is lost leases messages that nobody has.
                 answer = self._subscriber.pull(
                     request={"subscription": subscription, "max_messages": min(limit, RECEIPTS_MAX)},
                     retry=None,

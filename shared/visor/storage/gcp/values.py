@@ -14,7 +14,7 @@ from visor.storage.documents import ServerTime, is_time
 
 Snapshot = DocumentSnapshot[DocumentReference]
 _LIST = "__list"
-"""Tags a list within a list. No document can use it itself: its field names do not start with `__`."""
+"""Marks a list within a list. No document can have it as a field: names of fields do not start with `__`."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -24,7 +24,7 @@ def time_of(seconds: float) -> datetime:
 
 
 def to_firestore(data: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a document as Firestore takes them."""
+    """The fields of a document as Firestore stores them."""
     fields: dict[str, Any] = {}
     for field, value in data.items():
         if isinstance(value, ServerTime):

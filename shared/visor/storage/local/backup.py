@@ -1,4 +1,4 @@
-"""Backups of an index on this machine: one file that holds a consistent state, taken while others write."""
+"""Backups of an index on this machine: one file with a consistent state, made while others write."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from visor.storage.local.objects import FolderObjects
 from visor.storage.local.sqlite import BUSY_TIMEOUT_S
 
 DATABASES = ("queue.sqlite", "documents.sqlite")
-"""In the order in which they are copied: a message is gone only after what it led to is written down."""
+"""In the order of copying: a message is deleted only after its results are stored, so the queue comes first."""
 FORMAT = "visor-index-1"
 """The name of the folder in the file."""
 SUMS = "SHA256SUMS"
-"""A file in it that has the sums of all others; backups of the first versions have none."""
+"""A file in it with the checksums of all others; backups of the first versions have none."""
 
 
 def back_up(home: Path, index: str, target: Path) -> int:
     """Write a backup of an index to the file `target`; returns its size in bytes.
 
-    While objects are linked and the databases are copied, whoever writes an object waits. An object that a copied
-    document names was written before, so it is among the linked ones.
+    While objects are linked and the databases are copied, writers of objects wait. An object that a copied document
+    names was written before, so it is among the linked ones.
 
     Raises:
         Conflict: `target` exists.
@@ -65,24 +65,24 @@ def back_up(home: Path, index: str, target: Path) -> int:
 
 
 def restore(home: Path, index: str, source: Path) -> None:
-    """Make the index that a backup holds, under the name `index`.
+    """Restore the index in a backup under the name `index`.
 
     Raises:
-        Conflict: There is such an index.
+        Conflict: There is already an index of that name.
         NotFound: There is no such file.
-        CorruptObject: The file is no backup, or is cut off or damaged.
+        CorruptObject: The file is not a backup, or is cut off or damaged.
         NewerFormat: A newer Visor wrote it.
     """
     folder = home / INDEXES / index
     taken = Conflict(
         f"There is an index '{index}' in {home}",
-        valid="A name that no index has",
+        valid="A name that no index has yet",
         remedy=f"Set VISOR_INDEX to another, or move {folder} away",
     )
     if folder.exists():
         raise taken
     if not source.is_file():
-        raise NotFound(f"There is no file {source}", valid="What `visor backup` wrote", remedy="Correct the path")
+        raise NotFound(f"There is no file {source}", valid="A file of `visor backup`", remedy="Correct the path")
     private_folder(folder.parent)
     with _own_folder(folder.parent, ".restore-") as place:
         try:
@@ -103,7 +103,7 @@ def restore(home: Path, index: str, source: Path) -> None:
             wrong = sorted({line[66:].decode(errors="replace") for line in changed})
         if wrong:
             raise CorruptObject(
-                f"{source} holds no, or a damaged, {', '.join(wrong[:3])}",
+                f"{source} has missing or damaged parts: {', '.join(wrong[:3])}",
                 valid="A file that `visor backup` wrote, whole",
                 remedy="Take another backup, or copy it again",
             )
@@ -122,7 +122,7 @@ def _check_new(target: Path) -> None:
 
 
 def _own_folder(parent: Path, prefix: str) -> tempfile.TemporaryDirectory[str]:
-    """A folder for a while. Those that killed processes left days ago are removed."""
+    """A temporary folder. Those that killed processes left over two days ago are removed."""
     for left in parent.glob(f"{prefix}*"):
         if _is_left(left):
             shutil.rmtree(left, ignore_errors=True)
@@ -130,14 +130,14 @@ def _own_folder(parent: Path, prefix: str) -> tempfile.TemporaryDirectory[str]:
 
 
 def _is_left(path: Path) -> bool:
-    """Whether whoever made a temporary file or folder must have ended."""
+    """Whether a temporary file or folder is so old that its process must have ended."""
     with suppress(OSError):
         return time.time() - path.stat().st_mtime > 2 * 86_400
     return False
 
 
 def _link(source: str, target: str) -> None:
-    """A second name for a file; a copy on a disk that knows no links."""
+    """Make a hard link to a file, or a copy on a disk without links."""
     try:
         os.link(source, target)
     except OSError:
@@ -145,7 +145,7 @@ def _link(source: str, target: str) -> None:
 
 
 def _sums(copy: Path) -> bytes:
-    """Of each file its SHA-256 and path, as `sha256sum` writes them."""
+    """SHA-256 and path of each file, in the format of `sha256sum`."""
     lines = []
     for path in sorted(copy.rglob("*")):
         if path.is_file() and path.name != SUMS:

@@ -40,7 +40,7 @@ MIGRATIONS = (
     CREATE TABLE clock (id INTEGER PRIMARY KEY CHECK (id = 1), last_us INTEGER NOT NULL);
     INSERT INTO clock VALUES (1, 0)
     """,
-    # Partial indexes, so that the many items, which have no such field, cost no entries.
+    # Partial indexes, so that the many items, which lack these fields, need no entries.
     """
     ALTER TABLE documents ADD COLUMN committed_at GENERATED ALWAYS AS (json_extract(data, '$.committed_at')) VIRTUAL;
     ALTER TABLE documents ADD COLUMN started_at GENERATED ALWAYS AS (json_extract(data, '$.started_at')) VIRTUAL;
@@ -48,16 +48,16 @@ MIGRATIONS = (
     CREATE INDEX by_started_at ON documents (collection, started_at, key) WHERE started_at IS NOT NULL
     """,
 )
-"""Never edited, only added to: the version of a file is how many of them it has had."""
+"""Never edited, only extended: the version of a file is the number of migrations it has had."""
 
 _INDEXED = {"committed_at", "started_at"}
 _KEYS_PER_QUERY = 500
 _BYTES = "__bytes__"
-"""Tags bytes within JSON. No document can use it itself: its field names do not start with `__`."""
+"""Marks bytes within JSON. No document can have it as a field: names of fields do not start with `__`."""
 
 
 class SqliteDocuments:
-    """The document store of the embedded setting. Several threads and processes may use one file at once.
+    """The local document store. Several threads and processes may use one file at once.
 
     Args:
         path: The SQLite file; made if missing.
@@ -123,7 +123,7 @@ class SqliteDocuments:
         self._database.close()
 
     def _tick(self, connection: sqlite3.Connection) -> int:
-        """The time of this commit in microseconds: later than that of every commit before, whatever the clock does."""
+        """The time of this commit in microseconds: later than any earlier commit's, even if the clock goes back."""
         now_us = round(self._clock() * 1e6)
         (last_us,) = connection.execute("SELECT last_us FROM clock").fetchone()
         now_us = max(now_us, int(last_us) + 1)
@@ -154,7 +154,7 @@ class SqliteDocuments:
 
 
 def added(data: Mapping[str, Any], write: Add) -> dict[str, Any]:
-    """The fields of a document after an `Add`; what is no number counts as 0, as in Firestore."""
+    """The fields of a document after an `Add`; values that are not numbers count as 0, as in Firestore."""
     total = dict(data)
     for field, amount in write.amounts.items():
         old = total.get(field, 0)
@@ -167,7 +167,7 @@ def _column(field: str) -> str:
 
 
 def _present(field: str) -> str:
-    # Of an indexed field, the condition of its partial index, which SQLite uses only if the query repeats it.
+    # For an indexed field, the condition of its partial index, which SQLite uses only if the query repeats it.
     return f"{field} IS NOT NULL" if field in _INDEXED else f"json_type(data, '$.{field}') IS NOT NULL"
 
 

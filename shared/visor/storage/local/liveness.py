@@ -35,19 +35,19 @@ class ProcessLock:
     """The lock that shows that this process, a holder of leases, is alive.
 
     Args:
-        folder: Where the processes of one queue have their lock files; made if missing.
+        folder: Folder of the lock files of one queue's processes; made if missing.
     """
 
     def __init__(self, folder: Path) -> None:
         private_folder(folder)
         self._folder = folder
         self.name = f"{os.getpid()}-{secrets.token_hex(4)}"
-        # A bare descriptor: the lock is meant to last as long as the process, if nobody closes it before.
+        # A bare descriptor: the lock should last as long as the process, unless it is closed before.
         self._descriptor = os.open(folder / self.name, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         fcntl.flock(self._descriptor, fcntl.LOCK_EX)
 
     def is_dead(self, name: str) -> bool:
-        """Whether the process of that name has ended; its lock file is then removed."""
+        """Whether the process of that name has ended; if so, its lock file is removed."""
         if name == self.name:
             return False
         path = self._folder / name
@@ -62,6 +62,6 @@ class ProcessLock:
         return True
 
     def close(self) -> None:
-        """Release the lock: what this process leased may go to others at once."""
+        """Release the lock: messages that this process leased may go to others at once."""
         (self._folder / self.name).unlink(missing_ok=True)
         os.close(self._descriptor)

@@ -2,7 +2,7 @@
 
 The generation of an object is its file's modification time in microseconds: it is set on the new file before the
 rename that makes it visible, so content and generation change in one step. The modification time of the lock file is
-the highest generation given so far, which keeps generations growing through deletions and clocks set back.
+the highest generation so far, so that generations keep growing after deletions and after clocks are set back.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _RETRIABLE = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EAGA
 
 
 class FolderObjects:
-    """The object store of the embedded setting. Several threads and processes may use one folder at once.
+    """The local object store. Several threads and processes may use one folder at once.
 
     Args:
         root: The folder; made if missing. Names starting with a dot in it are the store's own.
@@ -57,7 +57,7 @@ class FolderObjects:
             return self._publish(name, Path(file.name), path, file.fileno(), if_generation)
 
     def put_file(self, name: str, path: str, *, if_generation: int | None = None) -> ObjectInfo:
-        """As the protocol says. The file is moved where that is a rename, else copied."""
+        """See the protocol. The file is moved if a rename can do it, else copied."""
         target = self._path(name)
         with Path(path).open("rb") as source, _translated(name):
             status = os.lstat(path)
@@ -77,7 +77,7 @@ class FolderObjects:
     def get_with_info(self, name: str) -> tuple[memoryview, ObjectInfo]:
         path = self._path(name)
         with _translated(name), path.open("rb") as file:
-            # All three from one open file, so they belong together whatever is renamed over it meanwhile.
+            # All from one open file, so they belong together even if another file is renamed over it meanwhile.
             info = _info(name, os.fstat(file.fileno()))
             if info.size_bytes == 0:
                 return memoryview(b""), info
@@ -106,7 +106,7 @@ class FolderObjects:
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """No object is written or deleted within the block: whoever wants to waits."""
+        """No object is written or deleted within the block: writers wait."""
         with self._locked():
             yield
 
@@ -119,7 +119,7 @@ class FolderObjects:
                 found = [(e.name + "/" if e.is_dir() else e.name) for e in entries if not e.name.startswith(".")]
         except (FileNotFoundError, NotADirectoryError):
             return
-        # With its slash a folder sorts among files as the names of its objects do.
+        # With its slash, a folder sorts among files as the names of its objects do.
         for child in sorted(found):
             whole = name + child
             if child.endswith("/"):
@@ -134,7 +134,7 @@ class FolderObjects:
 
     @contextmanager
     def _locked(self) -> Iterator[int]:
-        """The folder's lock, between threads and processes; the kernel gives it back when a process dies."""
+        """Hold the folder's lock, between threads and processes; the kernel releases it when a process dies."""
         descriptor = os.open(self._lock_path, os.O_RDWR)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -144,7 +144,7 @@ class FolderObjects:
 
     @contextmanager
     def _new_file(self) -> Iterator[BinaryIO]:
-        """A file to fill. It stays locked until closed: how `_sweep` tells one in work from one left behind."""
+        """A file to fill. It stays locked until it is closed, so that `_sweep` removes only files left behind."""
         path = self._unfinished / uuid.uuid4().hex
         with self._locked():
             file = path.open("xb")
@@ -162,8 +162,8 @@ class FolderObjects:
                 path.unlink()
 
     def _publish(self, name: str, file: Path, target: Path, descriptor: int, if_generation: int | None) -> ObjectInfo:
-        """Make a complete file the object, on the disk when this returns."""
-        # The long wait, for the content, is outside of the lock; most often the generation it takes along is good.
+        """Make a complete file the object; it is on the disk when this returns."""
+        # The long wait, for the content, is outside of the lock; mostly the generation set before it is still valid.
         generation = _set_generation(descriptor, after=0)
         os.fsync(descriptor)
         with self._locked() as lock:
@@ -201,19 +201,19 @@ def _generation(path: Path) -> int:
 
 
 def _set_generation(descriptor: int, *, after: int) -> int:
-    """Set a file's time to now, later than `after` (microseconds), and return what the file system kept of it."""
+    """Set a file's time to now, later than `after` (microseconds), and return the time that the file system stored."""
     wanted, step = max(time.time_ns() // 1000, after + 1), 1
     while True:
         os.utime(descriptor, ns=(wanted * 1000, wanted * 1000))
         kept = os.fstat(descriptor).st_mtime_ns // 1000
         if kept > after:
             return kept
-        # Some file systems keep times to 10 ms or 2 s only.
+        # Some file systems store times only to 10 ms or 2 s.
         wanted, step = wanted + step, step * 2
 
 
 def _make_folders(folder: Path, root: Path) -> None:
-    """Make the folders of a name, on the disk when this returns."""
+    """Make the folders of a name; they are on the disk when this returns."""
     if folder.is_dir():
         return
     _make_folders(folder.parent, root)
@@ -234,7 +234,7 @@ def _fsync_folder(folder: Path) -> None:
 
 
 def _not_a_name(name: str, why: str) -> StoreError:
-    return StoreError(f"No object can be named {name}: {why}", valid="A name that is no folder of another name")
+    return StoreError(f"No object can be named {name}: {why}", valid="A name that is not a folder of another name")
 
 
 @contextmanager

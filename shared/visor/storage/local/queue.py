@@ -32,18 +32,18 @@ MIGRATIONS = (
     "ALTER TABLE messages ADD COLUMN worker TEXT",
     "ALTER TABLE messages ADD COLUMN attributes TEXT NOT NULL DEFAULT '{}'",
 )
-"""Never edited, only added to: the version of a file is how many of them it has had."""
+"""Never edited, only extended: the version of a file is the number of migrations it has had."""
 
 
 DELAY_S_MAX = 3600
-"""Longest lease and longest delay: what is due later is of a clock that was ahead."""
+"""Longest lease and longest delay: a later due time comes from a clock that was ahead."""
 _DUE = f"dead_at IS NULL AND (due_at <= ?1 OR due_at > ?1 + {DELAY_S_MAX})"
 
 
 class SqliteQueue:
-    """The queue of the embedded setting. Several threads and processes may use one file at once.
+    """The local queue. Several threads and processes may use one file at once.
 
-    A lease also ends with the process that holds it: after a crash its messages go to the next who asks.
+    A lease also ends with the process that holds it: after a crash its messages go to the next receiver.
 
     Args:
         path: The SQLite file; made if missing.
@@ -66,7 +66,7 @@ class SqliteQueue:
         if not bodies:
             return []
         with self._database.write() as connection:
-            # At once, whatever the clock says now and later.
+            # Due at once, whatever the clock is now and later.
             insert, said = "INSERT INTO messages (body, due_at, attributes) VALUES (?, 0, ?)", json.dumps(carrier())
             return [str(connection.execute(insert, (body, said)).lastrowid) for body in bodies]
 
@@ -130,7 +130,7 @@ class SqliteQueue:
 
     def dead(self) -> int:
         with self._database.read() as connection:
-            # Whether by its last release, or because its last lease ran out.
+            # Either by its last release, or because its last lease ran out.
             is_dead = f"dead_at IS NOT NULL OR ({_DUE} AND attempts >= ?2)"
             found = connection.execute(
                 f"SELECT count(*) FROM messages WHERE {is_dead}",  # noqa: S608
@@ -181,7 +181,7 @@ class SqliteQueue:
             return self._process
 
     def _take_from_the_dead(self, now: float) -> bool:
-        """Make due what is leased by processes that have ended; true if there was any."""
+        """Make messages due that are leased by processes that have ended; true if there were any."""
         with self._database.read() as connection:
             leased = "SELECT DISTINCT worker FROM messages WHERE receipt IS NOT NULL AND worker IS NOT NULL"
             holders = [name for (name,) in connection.execute(leased + " AND dead_at IS NULL AND due_at > ?", (now,))]
@@ -195,7 +195,7 @@ class SqliteQueue:
         return bool(dead)
 
     def _bury_worn_out(self, connection: sqlite3.Connection, now: float) -> None:
-        """Messages whose last lease ran out: their worker died or hung each time."""
+        """Make dead letters of messages whose last lease ran out: their worker died or hung each time."""
         connection.execute(
             f"UPDATE messages SET dead_at = ?1, receipt = NULL,"  # noqa: S608
             " why = CASE WHEN receipt IS NULL AND why != '' THEN why"

@@ -1,4 +1,4 @@
-"""One SQLite file: connections, transactions, migrations, and its errors in our tree."""
+"""One SQLite file: connections, transactions, migrations, and its errors as ours."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _NOT_LOOKED_AT = {
 }
 _CORRUPT = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _CORRUPT_WORDS = ("malformed", "not decode", "not JSON", "no such table")
-"""… and what SQLite says of damage within a row, under no code of its own."""
+"""SQLite's words for damage within a row, which has no code of its own."""
 
 
 class Database:
@@ -38,7 +38,7 @@ class Database:
 
     Raises:
         NewerFormat: The file has had more migrations than there are.
-        CorruptObject: The file is no SQLite database.
+        CorruptObject: The file is not a SQLite database.
     """
 
     def __init__(self, path: Path, migrations: Sequence[str]) -> None:
@@ -62,7 +62,7 @@ class Database:
     def read(self) -> Iterator[sqlite3.Connection]:
         """A connection for queries."""
         if self._pid != os.getpid():
-            # A connection must not be used, nor closed, on the other side of a fork.
+            # After a fork, the child must neither use nor close a connection of its parent.
             self._finalizer.detach()
             self._start_pool()
         with self._translated():
@@ -97,7 +97,7 @@ class Database:
         )
         try:
             _use_wal(connection)
-            # FULL, for a commit promises to survive a power cut, not only a killed process.
+            # FULL, because a commit has to survive a power cut, not only a killed process.
             connection.execute("PRAGMA synchronous = FULL")
         except BaseException:
             connection.close()
@@ -115,7 +115,7 @@ class Database:
 
 
 def translate(exc: sqlite3.Error | OSError, path: Path) -> VisorError:
-    """The error of our tree for an error of SQLite or the file system."""
+    """Our error for one of SQLite or the file system."""
     code = _primary(exc)
     if code in _CORRUPT or (isinstance(exc, sqlite3.Error) and any(word in str(exc) for word in _CORRUPT_WORDS)):
         return CorruptObject(
@@ -137,7 +137,7 @@ def translate(exc: sqlite3.Error | OSError, path: Path) -> VisorError:
 
 
 def _primary(exc: Exception) -> int:
-    """SQLite's result code: an extended one holds its primary code in its low byte. 0 if it is none."""
+    """SQLite's primary result code, which is the low byte of an extended one; 0 if there is none."""
     return (getattr(exc, "sqlite_errorcode", None) or 0) & 0xFF
 
 
@@ -145,7 +145,7 @@ def damage(path: Path, migrations: Sequence[str]) -> str:
     """What is wrong with a database, in SQLite's words; empty if every row can be read, or there is no file.
 
     Raises:
-        StoreError, StoreUnavailable: It could not be looked at, which says nothing of it.
+        StoreError, StoreUnavailable: It could not be checked, so its state is unknown.
     """
     if not path.exists():
         return ""
@@ -168,10 +168,10 @@ def damage(path: Path, migrations: Sequence[str]) -> str:
 
 
 def salvage(path: Path, migrations: Sequence[str]) -> Path:
-    """Make a database anew of the rows that can still be read. Nobody else may use it meanwhile.
+    """Make the database anew from the rows that can still be read. Nobody else may use it meanwhile.
 
     Returns:
-        Where the damaged file is kept.
+        The path under which the damaged file is kept.
     """
     old = path.with_name(f"{path.name}.damaged-{time.time():.0f}")
     for ending in ("", "-wal", "-shm"):
@@ -203,7 +203,7 @@ def _tables(connection: sqlite3.Connection) -> list[str]:
 
 
 def _readable_rows(source: sqlite3.Connection, table: str, columns: str) -> Iterator[tuple[Any, ...]]:
-    """The rows of a damaged table. Damaged places are jumped over, further each time, at most as far again."""
+    """The readable rows of a damaged table. At a damaged row the read jumps ahead, twice as far each time."""
     after, jump = -1, 1
     while jump < 1 << 40:
         try:
@@ -216,7 +216,7 @@ def _readable_rows(source: sqlite3.Connection, table: str, columns: str) -> Iter
 
 
 def _use_wal(connection: sqlite3.Connection) -> None:
-    """Switch to WAL. SQLite does not wait for a lock here when two processes do it to a new file at once."""
+    """Switch to WAL. SQLite does not wait for a lock if two processes do this to a new file at the same time."""
     deadline = time.monotonic() + BUSY_TIMEOUT_S
     while True:
         try:
