@@ -53,8 +53,8 @@ def body(document: Any) -> SearchRequest:
         (lambda: visor.connect("http://[::1"), "'http://[::1' is not the URL of a server", "e.g. https://"),
         (lambda: visor.connect("http://a", key="schlüssel"), "The key holds characters", "Printable ASCII"),
         (lambda: visor.connect("http://a", key="key\n"), "The key holds characters", "Printable ASCII"),
-        (lambda: runs_a_day("every 5 minutes"), "'every 5 minutes' is no cron line", "Five fields"),
-        (lambda: runs_a_day("*/0 * * * *"), "'*/0 * * * *' is no cron line", "Five fields"),
+        (lambda: runs_a_day("every 5 minutes"), "'every 5 minutes' is not a cron line", "Five fields"),
+        (lambda: runs_a_day("*/0 * * * *"), "'*/0 * * * *' is not a cron line", "Five fields"),
         (lambda: request_of("0" * 32, {"k": 0}), "k of the search is 0", "at least 1"),
         (
             lambda: _push_item({"key": "7", "price": "CHF 12"}),
