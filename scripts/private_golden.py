@@ -188,7 +188,7 @@ def briefly(match: dict[str, Any]) -> dict[str, Any]:
 
 
 def judged(service: SearchService, request: SearchRequest) -> dict[str, Any]:
-    """What the answer's confidence is computed from: the similarities of the nearest rows, the features and the score."""
+    """What the answer's confidence is computed from: similarities of the nearest rows, the features and the score."""
     gap = service.confidence.across(service.searcher.manifest)
     query = service._query(request, None, Stopwatch(), gap)
     if not len(query.vector) or (query.safety is not None and query.safety.unsafe):
