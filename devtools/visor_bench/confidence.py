@@ -197,8 +197,8 @@ def run_trial(catalogue: EmbeddedFolder, strangers: EmbeddedFolder) -> Trial:
 
 def summary(trials: Sequence[Trial]) -> dict[str, Any]:
     """Means over trials. `auroc` is over whole answers; `match_…` over single results of first pages, which are right
-    if they have the query's kind; `first_…` over first results, those of held queries and of strangers counting the same
-    in the calibration error; `held_first_…` over the probabilities of first results if the catalogue holds them;
+    if they have the query's kind; `first_…` over first results, those of held queries and of strangers counting the
+    same in the calibration error; `held_first_…` over the probabilities of first results if the catalogue holds them;
     `home_…` if all searches are for what the catalogue holds: `home_first_hidden` of right first results, and
     `home_first_hidden_at_first` before a merge has learned that."""
     return {
