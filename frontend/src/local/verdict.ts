@@ -9,7 +9,7 @@ type Numbers = Constants["verdict"];
 /** What was searched for, if it is one picture. */
 export interface Asked {
   aligner: Aligner | null;
-  /** The picture's whole hash; for an item that was searched for, the stored one. */
+  /** Stored hash of the item, if one was searched for. */
   hash: Uint8Array | null;
 }
 
