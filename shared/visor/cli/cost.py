@@ -51,7 +51,7 @@ HELP = {
     "crawl_runs_a_day": "Runs of the crawl function a day.",
     "compact_runs_a_day": "Runs of the compact function a day.",
     "deployments_a_month": "Deployments a month.",
-    "vector_numbers": "Dimension of the model's vectors. The default here and below is the model that is built here.",
+    "vector_numbers": "Dimension of the model's vectors. This and the next three default to the model built here.",
     "model_bytes": "Size of the model's files; 0: the default model's.",
     "onnx": "Whether the model runs on ONNX Runtime.",
     "words": "Whether the model reads words.",

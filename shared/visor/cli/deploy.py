@@ -103,15 +103,13 @@ def destroy_command(
         click.echo(f"{count:5}  {kind}")
     buckets = ", ".join([*outputs.get("buckets", {}).values(), target.state_bucket])
     click.echo(f"So will all objects of {buckets}, the database (default), the images of the functions, and the")
-    click.echo(
-        "account visor-deploy. Enabled services, your own secrets and your own buckets are not removed; that is free."
-    )
+    click.echo("account visor-deploy. Enabled services, your own secrets and your own buckets stay, free of charge.")
     if not yes:
         click.confirm("Remove all of it?", abort=True)
     steps = destroy_steps(target)
     if left := run_steps(steps, target, say=say):
         raise DeployError(
-            f"Destroyed, except that these steps failed, whose rest may cost: {'; '.join(s.why for s in left)}",
+            f"Destroyed, but these steps failed; what is left may cost something: {'; '.join(s.why for s in left)}",
             valid="A project in which nothing of Visor's is left",
             remedy="Correct what the messages above name, then run " + " and ".join(f"`{s.command}`" for s in left),
         )
@@ -119,7 +117,7 @@ def destroy_command(
         say("Destroyed. Nothing of Visor's is left that could cost anything.")
     else:
         say(
-            "Destroyed, except Google's copies of the functions' sources: they are among those of your other "
+            "Destroyed, except for Google's copies of the functions' sources: they are among those of your other "
             f"functions in gs://gcf-v2-sources-…-{target.region} and count as stored there."
         )
 

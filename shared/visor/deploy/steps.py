@@ -55,7 +55,7 @@ REFUSED = {
     "(iam.allowedPolicyMemberDomains)",
     r"public access prevention is enforced": "The organisation forbids public buckets (storage.publicAccessPrevention)",
 }
-"""Errors of both when a policy of the organisation is in the way."""
+"""Errors of Terraform or gcloud when a policy of the organisation is in the way."""
 PUBLIC_BY_FUNCTION = (
     'Set public = "function" in terraform/terraform.tfvars: page and endpoint then come from the search function, '
     "without allUsers and without a public bucket (docs/deploy.md, In an organisation)"
@@ -205,7 +205,7 @@ def destroy_steps(target: Target) -> list[Step]:
         *([] if others else [_step(root, "sources", "delete Google's copies of the bundles", copies, fails=True)]),
         _step(root, "state", "delete the state and the model that are kept there",
               f"gcloud storage rm --recursive gs://{target.state_bucket} --project={project}", fails=True),
-        _step(root, "account", "delete the account that builds used to deploy",
+        _step(root, "account", "delete the account with which builds deployed",
               f"gcloud iam service-accounts delete {deployer(project)} --project={project} --quiet", fails=True),
     ]  # fmt: skip
 
