@@ -16,7 +16,7 @@ const pairOf = (asked: Subject, item: string): string =>
 const KEPT = "visor-rejected";
 const PAIRS_MAX = 500;
 
-/** A searcher's feedback counts for that searcher and is kept in the browser; only the owner's counts for all. */
+/** A searcher's feedback counts for that searcher and is kept in the browser; it counts for all once the owner accepts. */
 export function followRejected(): void {
   const read = () => {
     try {
