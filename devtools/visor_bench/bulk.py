@@ -210,7 +210,7 @@ def bulk(
 
 
 def _kill(process: subprocess.Popen[bytes], kills: int, least_s: float, most_s: float) -> int:
-    """Kill random workers below a process, one after each interval; returns how many were killed."""
+    """Kill random workers below a process, one after such a time; returns how many were."""
     killed, chance = 0, random.Random(0)  # noqa: S311
     deadline = time.monotonic() + RUN_MAX_S
     while killed < kills and process.poll() is None and time.monotonic() < deadline:

@@ -108,7 +108,7 @@ class Exporter:
 
         Raises:
             BadRequest: The index is empty.
-            StoreError: It cannot be written; the previous export stays whole.
+            StoreError: It cannot be written; what was there before is whole.
         """
         if not self.snapshot.images:
             raise BadRequest(
@@ -299,8 +299,8 @@ def page_rows(images: int) -> int:
 
 @contextmanager
 def site_in(folder: Path) -> Iterator[ObjectStore]:
-    """The files of a folder, which is made if it is missing. Raises `BadRequest` if it cannot be made, or contains
-    something other than an export."""
+    """The files of a folder, which is made if it is missing. Raises `BadRequest` where it cannot be, or where something
+    else than an export is in it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
@@ -309,14 +309,14 @@ def site_in(folder: Path) -> Iterator[ObjectStore]:
         ) from exc
     if _is_taken(folder):
         raise BadRequest(
-            "The folder is not empty, and what is in it is not an export",
+            "The folder is not empty, and what is in it is no export",
             valid="A new or empty folder, or one that `visor export` wrote",
             remedy="Name another folder",
         )
     try:
         yield FolderObjects(folder)
     finally:
-        # Files that only a store needs do not go to a server.
+        # Nothing that only a store needs goes to a server.
         (folder / ".lock").unlink(missing_ok=True)
         shutil.rmtree(folder / ".unfinished", ignore_errors=True)
 

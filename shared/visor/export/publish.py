@@ -64,7 +64,7 @@ class Publisher:
     now: float
 
     def publish(self, snapshot: Snapshot) -> ExportReport | None:
-        """Publish it if that is due and within the free tier; otherwise returns None."""
+        """Publish it if that is due and within the free tier; None where it is not."""
         stored = self.documents.get(SITES, [KEY]).get(KEY)
         last = msgspec.convert(stored.data, Publication) if stored else None
         if not snapshot.images or (last is not None and not self._is_due(last, snapshot)):
