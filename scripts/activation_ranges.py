@@ -2,8 +2,8 @@
 
     .venv/bin/python scripts/activation_ranges.py
 
-on the demo's emoji, which come from npm, pinned. It writes shared/visor/models/build/activation_ranges.json; the model
-then has to be built and packaged anew (`int8_after` of a network, or `RECIPE`, changes its fingerprint).
+It uses the demo's emoji, a pinned npm package. It writes shared/visor/models/build/activation_ranges.json; the model
+then has to be built and packaged again (`int8_after` of a network, or `RECIPE`, changes its fingerprint).
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from visor.models.runtime import Vector
 from visor.settings import Settings
 
 COUNT = 128
-"""Pictures, spread over all of the package."""
+"""Number of pictures, spread over the whole package."""
 TARGET = Path(__file__).resolve().parents[1] / "shared" / "visor" / "models" / "build" / "activation_ranges.json"
 
 
 def prepared(paths: Sequence[Path], network: Network) -> Iterator[Vector]:
-    """Each view of each picture, on white; in the larger size, where a network looks in two."""
+    """Each view of each picture, on white; in the larger size, if a network uses two."""
     how = network.preprocessing
     if network.second_look is not None:
         how = msgspec.structs.replace(how, size=network.second_look)

@@ -1,19 +1,19 @@
-"""Make the source bundle of each function, exactly as it is uploaded: a zip, and the folder beside it.
+"""Make the source bundle of each function, exactly as it is uploaded: a zip, and the folder next to it.
 
     python scripts/bundle.py OUT [--function NAME]… [--model DIR [--previous DIR] | --without-model] [--config FILE]
                              [--page DIR] [--terraform DIR [--var NAME=VALUE]…] [--measure [--record]]
 
 A bundle holds the function's main.py, its requirements with every version pinned, the package `visor` without the
-parts that only a laptop runs, and, where the function looks at pictures, the model. Kinds of sources that bring large
-libraries have requirements of their own (functions/crawl/requirements-KIND.txt), which are added where the owner's
-visor.toml names one; the built page lies in search. Beside search.zip lies metrics/search.zip, with SciPy for named
-metrics: the Terraform variable `metrics` chooses. Where the variable `telemetry` is set, all have what sends traces. A
-visor.toml that cannot work on Google Cloud, with what Terraform's
-variables set, is refused; the names of its sources go into sources.json, where Terraform reads them. The
-same input makes the same bytes, so Terraform redeploys only what changed.
+parts that only a laptop runs, and, if the function embeds pictures, the model. Kinds of sources that need large
+libraries have their own requirements (functions/crawl/requirements-KIND.txt), which are added if the owner's visor.toml
+names one; the built page is in search. Next to search.zip is metrics/search.zip, with SciPy for named metrics: the
+Terraform variable `metrics` chooses. If the variable `telemetry` is set, all bundles have the libraries that send
+traces. A visor.toml that cannot work on Google Cloud with Terraform's variables is refused; the names of its sources go
+into sources.json, where Terraform reads them. The same input makes the same bytes, so Terraform redeploys only what
+changed.
 
-`--measure` installs each bundle's requirements into an empty folder and prints how large that is, compressed: what
-the function's image adds in Artifact Registry, where 0.5 GB are free. `--record` writes it where `visor cost` reads it.
+`--measure` installs each bundle's requirements into an empty folder and prints its compressed size: what the function's
+image adds in Artifact Registry, where 0.5 GB are free. `--record` writes the size where `visor cost` reads it.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ IMAGES = PACKAGE / "free_tier" / "images.json"
 LAPTOP_ONLY = {"bulk", "cli", "demo", "library"}
 WHOLE_MODEL = {"embed", "search"}
 MODEL_MANIFEST = {"compact"}
-"""compact has to know which model's vectors it merges, and runs none."""
+"""compact has to know which model's vectors it merges, but runs no model."""
 WITHOUT_PACKAGE = {"switch"}
 EPOCH = (1980, 1, 1, 0, 0, 0)
 FORBIDDEN = re.compile(r"^tensorflow|^keras", re.IGNORECASE)
@@ -69,9 +69,9 @@ def source_kinds() -> list[str]:
 
 
 def required(name: str, extras: Sequence[str] = ()) -> list[str]:
-    """Names of the distributions that a function requires, with those of its requirements-EXTRA.txt: a kind of source
-    for crawl, `metrics` for search, what the model needs; `telemetry`, which is the same for all. Extras that it has no
-    such file for add nothing."""
+    """Names of the distributions that a function requires, with those of its requirements-EXTRA.txt. Extras are a kind
+    of source for crawl, `metrics` for search, what the model needs, and `telemetry`, which is the same for all. An
+    extra without such a file adds nothing."""
     files = [FUNCTIONS / name / "requirements.txt", *(FUNCTIONS / name / f"requirements-{one}.txt" for one in extras)]
     files += [FUNCTIONS / f"requirements-{one}.txt" for one in extras if name not in WITHOUT_PACKAGE]
     return sorted({line for file in files if file.is_file() for line in _lines(file)})
@@ -99,7 +99,7 @@ def pinned(name: str, extras: Sequence[str] = ()) -> str:
         sys.exit(f"constraints.txt pins no {', '.join(missing)} of function {name}. Run scripts/lock.py.")
     if forbidden := [requirement for requirement in wanted if FORBIDDEN.match(requirement)]:
         sys.exit(f"Function {name} requires {', '.join(forbidden)}: TensorFlow builds models and is in no function.")
-    # Google's buildpack installs anew only where requirements.txt changed, so it has to change with the constraints.
+    # Google's buildpack installs again only if requirements.txt changed, so it has to change with the constraints.
     constraints = hashlib.blake2b((ROOT / "constraints.txt").read_bytes(), digest_size=8).hexdigest()
     header = f"# constraints.txt {constraints}\n-c constraints.txt\n"
     return header + "".join(f"{name}=={versions[name]}\n" for name in wanted)
@@ -121,9 +121,9 @@ def contents(
         name: The function.
         model: Directory of the built model; none leaves it out.
         previous: Directory of the model whose index is searched until a reindex is done; for search.
-        config: The owner's visor.toml, which names the sources; for crawl. For search its attributes alone.
-        metrics: With SciPy; for search.
-        telemetry: With what sends traces.
+        config: The owner's visor.toml, which names the sources; for crawl. search gets only its attributes.
+        metrics: Include SciPy; for search.
+        telemetry: Include the libraries that send traces.
         page: Folder of the built page; for search.
     """
     extras = [*(kinds_of(config) if config is not None else ()), *(["metrics"] if metrics else ())]
@@ -185,7 +185,7 @@ def _model(model: Path, *, whole: bool) -> dict[str, bytes]:
 
 
 def write(files: dict[str, bytes], target: Path) -> None:
-    """Write the zip `target` with the same bytes for the same files, and the folder of the same name beside it."""
+    """Write the zip `target`, with the same bytes for the same files, and the folder of the same name next to it."""
     folder = target.with_suffix("")
     shutil.rmtree(folder, ignore_errors=True)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -201,7 +201,7 @@ def write(files: dict[str, bytes], target: Path) -> None:
 
 
 def installed(bundle: Path) -> ImageSize:
-    """Compressed size of what the bundle's requirements install and of the bundle itself, and what that is."""
+    """Compressed size of what the bundle's requirements install and of the bundle itself, and their contents."""
     with tempfile.TemporaryDirectory() as scratch:
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--ignore-installed"]
         subprocess.run(
@@ -259,7 +259,7 @@ def main() -> None:
     parser.add_argument("--previous", type=Path, help="model that search serves until `visor reindex` is done")
     parser.add_argument("--without-model", action="store_true", help="leave the model out, e.g. to look at the rest")
     parser.add_argument("--config", type=Path, help="visor.toml with the sources that crawl reads")
-    parser.add_argument("--page", type=Path, help="folder of the built page, which search then can serve")
+    parser.add_argument("--page", type=Path, help="folder of the built page, which search can then serve")
     parser.add_argument("--terraform", type=Path, help="folder with terraform.tfvars: check visor.toml against it")
     parser.add_argument("--var", action="append", default=[], help="a further Terraform variable, as NAME=VALUE")
     parser.add_argument("--measure", action="store_true", help="install each and print its compressed size as JSON")
@@ -284,7 +284,7 @@ def main() -> None:
     if model is None and not args.without_model and WHOLE_MODEL & set(names):
         model = model_directory(settings, settings.model)
     if model is not None and not model.is_dir():
-        sys.exit(f"{model} is no model directory. Run `visor model build`, or name one with --model.")
+        sys.exit(f"{model} is not a model directory. Run `visor model build`, or name one with --model.")
     for name, metrics in [*((name, False) for name in names), *((name, True) for name in names if name == "search")]:
         target = args.out / ("metrics" if metrics else "") / f"{name}.zip"
         options = {"metrics": metrics, "telemetry": bool(given.get("telemetry"))}

@@ -4,7 +4,7 @@
 
 Half of a folder's kinds are the catalogue and the other half strangers, in seeded splits, as in `visor bench
 confidence`; pictures of the other folders are strangers from elsewhere. All folders count the same. It prints the
-weights, and with `--check` how well those learned on half of the splits tell the strangers of the other half.
+weights, and with `--check` how well those learned on half of the splits detect the strangers of the other half.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from visor_bench.confidence import splits_of
 
 SPLITS = 12
 FROM_ELSEWHERE = 0.25
-"""Strangers from elsewhere for each of the same shop."""
+"""Number of strangers from elsewhere for each one from the same shop."""
 DRAWN = 2_000
 """Queries of each side that a folder counts as."""
 
@@ -54,7 +54,7 @@ def learned(folders: Sequence[Sequence[Compared]]) -> Array:
         held.append(rng.choice(own, DRAWN))
         strangers += [rng.choice(near, DRAWN), rng.choice(far, int(FROM_ELSEWHERE * DRAWN))]
     weights = logistic(np.concatenate(held), np.concatenate(strangers), np.zeros(len(FEATURES)), RIDGE)
-    # Those from elsewhere taught the weights; at even odds there are strangers of the same shop alone.
+    # Strangers from elsewhere helped to learn the weights; the even odds count only those of the same shop.
     weights[-1] -= np.log(1 + FROM_ELSEWHERE)
     return weights
 

@@ -20,7 +20,7 @@ FILES = ("pyproject.toml", "README.md", "LICENSE")
 
 
 def build(out: Path, *, isolation: bool = True) -> list[Path]:
-    """Both distributions in `out`. Exits with what to do if the page is not built."""
+    """Both distributions in `out`. If the page is not built, exits with a message that says what to do."""
     if not (PAGE / "index.html").is_file():
         sys.exit("frontend/dist has no page: run `make page` first")
     with tempfile.TemporaryDirectory(prefix="visor-dist-") as folder:

@@ -16,14 +16,14 @@ LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)\s#]+)")
 
 
 def on_files(files: Any, *, config: Any) -> Any:
-    """Add the pages that stand at the repository's root."""
+    """Add the pages that are at the repository's root."""
     for name, source in PAGES.items():
         files.append(File.generated(config, name, content=(ROOT / source).read_text(encoding="utf-8")))
     return files
 
 
 def on_page_markdown(markdown: str, *, page: Any, config: Any, files: Any) -> str:
-    """Links as the site has them. Raises `PluginError` for one that leads to no file."""
+    """Links as the site has them. Raises `PluginError` for one whose file does not exist."""
     uri = page.file.src_uri
     folder = "" if uri in PAGES else posixpath.join("docs", posixpath.dirname(uri))
     here = posixpath.dirname(uri) or "."

@@ -1,4 +1,4 @@
-"""Writes tests/golden/private/look.json: what Python sees in pictures that a formula makes, for the browser to see too.
+"""Writes tests/golden/private/look.json: what Python sees in pictures made by a formula, to compare the browser with.
 
 `python -m scripts.golden_look`; tests/unit/models/test_golden_look.py and frontend/test/device read it.
 """
@@ -58,7 +58,7 @@ def picture(name: str) -> Image.Image:
 
 
 def values(count: int, seed: int) -> np.ndarray:
-    """Numbers from -0.25 to 1 that both languages make."""
+    """Numbers from -0.25 to 1 that are the same in both languages."""
     places = np.arange(count, dtype=np.int64)
     return (((places * 7919 + seed * 104729) % 10007) / 8005.6 - 0.25).astype(np.float32)
 
@@ -84,7 +84,7 @@ def seen(name: str) -> dict[str, Any]:
 
 
 def golden() -> dict[str, Any]:
-    """All of the file."""
+    """The contents of the whole file."""
     parts = (WeightedNetwork(network=NSFWJS, weight=1.0), WeightedNetwork(network=EFFICIENTNET, weight=0.5))
     taps = [[values(768, 1), values(1280, 2)], [values(1280, 3)]]
     head = np.abs(values(1000, 4)) / np.abs(values(1000, 4)).sum()

@@ -1,4 +1,4 @@
-"""Write down what Keras says of each network of `keras.applications`: where its ImageNet weights are, and its input.
+"""Record what Keras knows about each network of `keras.applications`: where its ImageNet weights are, and its input.
 
     python scripts/keras_networks.py
     python scripts/keras_networks.py --cost MobileNetV2 ResNet50 …    # what they cost here, with random weights
@@ -40,7 +40,7 @@ def network_names() -> list[str]:
 
 
 def weights_of(name: str) -> tuple[str, str | None]:
-    """Address and hash of the ImageNet weights (with the classifier) of a network, as Keras would download them."""
+    """URL and hash of the ImageNet weights (with the classifier) of a network, as Keras would download them."""
     import keras
     from keras.src.utils import file_utils
 

@@ -1,5 +1,5 @@
 """Write constraints.txt: one version of everything that any function, the tests and the model build install; and
-constraints-beam.txt: the same for Apache Beam, which has an environment of its own, for its pins fight with the others.
+constraints-beam.txt: the same for Apache Beam, which has its own environment because its pins conflict with the others.
 
     python scripts/lock.py
 
@@ -41,7 +41,7 @@ def runtime() -> str:
 
 
 def resolve() -> dict[str, str]:
-    """Name to version of every distribution that something here needs, but for Beam's."""
+    """Name to version of every distribution that something here needs, except Beam's."""
     optional = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
     del optional[BEAM]
     every = [Requirement(line) for lines in optional.values() for line in lines]
@@ -53,7 +53,7 @@ def resolve() -> dict[str, str]:
 
 
 def resolve_beam(kept: dict[str, str]) -> dict[str, str]:
-    """The same for Beam's environment: as `kept`, but for what Beam, or what it needs, refuses."""
+    """The same for Beam's environment: as `kept`, except where Beam or its requirements refuse a version."""
     wanted = (f"{ROOT}[{BEAM},bucket,formats,gcp]", "apache-beam[gcp]")  # as dataflow/Dockerfile has them
     found = report_of(*wanted)
     needs = [Requirement(line) for one in found for line in one.get("requires_dist", ())]
@@ -66,7 +66,7 @@ def resolve_beam(kept: dict[str, str]) -> dict[str, str]:
 
 
 def _that_resolve(pins: list[str], good: list[str], wanted: Sequence[str]) -> list[str]:
-    """`good`, and as many of `pins` as can be had beside it: what a pinned version needs may be refused, too."""
+    """`good`, and as many of `pins` as are compatible with it: what a pinned version needs may be refused, too."""
     try:
         report_of(*wanted, *good, *pins)
     except subprocess.CalledProcessError:

@@ -1,9 +1,9 @@
-"""Print a name for the model that would be built: the same as long as nothing that makes it changes.
+"""Print a name for the model that would be built: the name changes only if something that makes the model changes.
 
     python scripts/model_key.py [MODEL]
 
-Under that name cloudbuild.yaml keeps a model that it built in the state bucket, so that TensorFlow is installed and run
-only when the model changes.
+Under that name cloudbuild.yaml keeps the built model in the state bucket, so that TensorFlow is installed and run only
+when the model changes.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
     python scripts/model_package.py [OUT]
 
-The model is the default one. Networks that were not built here are, which takes TensorFlow and npm. The same model
-makes the same bytes: nothing is compressed, no time is kept. A model that was built on another processor has
-other bytes: the checksum of the wheel that is published, which is printed, is pinned in
+The model is the default one. Networks that were not built here are built first, which needs TensorFlow and npm. The
+same model makes the same bytes: nothing is compressed, no time is stored. A model built on another processor has other
+bytes: the script prints the wheel's checksum, and that of the published wheel is pinned in
 shared/visor/models/registry.py (`BUILT`), so that nobody installs what somebody else may publish under that name.
 """
 
@@ -37,7 +37,7 @@ def package(directory: Path, downloads: Path, out: Path, about: Package) -> Path
 
     Raises:
         ModelError: The directory holds no whole model.
-        WeightsUnavailable: A licence's text is in no package that can be had from here.
+        WeightsUnavailable: No package that can be downloaded from here has the text of a licence.
     """
     manifest = read_manifest(directory)
     name = about.name.replace("-", "_")
@@ -83,7 +83,7 @@ def licence(source: Package, downloads: Path) -> bytes:
 
 
 def digest(content: bytes) -> str:
-    """As RECORD has it."""
+    """The hash in the form that RECORD uses."""
     return "sha256=" + base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
 
 

@@ -1,14 +1,14 @@
-"""Give every picture below some folders to Visor; count what gave a vector, what a reason, and what neither in time.
+"""Give every picture below some folders to Visor; count those that gave a vector, a reason, or neither in time.
 
     python scripts/odd_images.py FOLDER... [--hostile] [--seconds 5] [--megabytes 400] [--decode-only] [--all]
 
 Prints JSON: files, vectors, reasons, slowest_s, largest_mb (and which files those are), unexplained. A file is
 unexplained if it gives neither a vector nor the reason why not, takes longer or more memory, or ends the process;
-these, and with --all every file, are told on standard error. Archives (ZIP, tar) are read as they are. --hostile adds
-damaged copies of a few pictures of each format: bits turned, ends missing, headers that announce 60,000 x 60,000.
+these, and with --all every file, are listed on standard error. Archives (ZIP, tar) are read as they are. --hostile adds
+damaged copies of a few pictures of each format: bits flipped, ends missing, headers that announce 60,000 x 60,000.
 
-A child takes the files one after the other. Told are the processor's seconds, and by how much the file made the
-child's memory grow at most: `clear_refs` begins the peak anew, which `getrusage` cannot.
+A child process reads the files one after the other. The report has processor seconds, and by how much the file made the
+child's memory grow at most: `clear_refs` resets the peak, which `getrusage` cannot do.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ SIZES = {
 
 
 def pictures(folder: Path, bytes_max: int) -> Iterator[tuple[str, bytes]]:
-    """Name and bytes of every file that is named like a picture or begins like one."""
+    """Name and bytes of every file whose name or first bytes are those of a picture."""
     for path in sorted(folder.rglob("*")) if folder.is_dir() else [folder]:
         if not path.is_file():
             continue
@@ -77,7 +77,7 @@ def damaged(name: str, data: bytes, form: str) -> Iterator[tuple[str, bytes]]:
     random = Random(name)  # noqa: S311 - the same damage each time
     for number in range(DAMAGES):
         copy = bytearray(data)
-        # Half of the damage where headers are, as what they say decides about time and memory.
+        # Half of the damage is in headers, as their contents decide about time and memory.
         reach = min(len(copy), 400) if number % 2 else len(copy)
         for _ in range(random.choice((1, 3, 20))):
             copy[random.randrange(reach)] ^= 1 << random.randrange(8)
@@ -110,7 +110,7 @@ def files(folders: list[Path], bytes_max: int, hostile: bool) -> Iterator[tuple[
 
 
 def work(pipe: Connection, decode_only: bool) -> None:
-    """Answer each file's bytes with what came out, the seconds and the peak in MB."""
+    """Answer each file's bytes with the outcome, the seconds and the peak in MB."""
     warnings.simplefilter("ignore")
     settings = Settings.read()
     embedder = None if decode_only else load_embedder(settings)
@@ -119,7 +119,7 @@ def work(pipe: Connection, decode_only: bool) -> None:
             data = pipe.recv_bytes()
         except EOFError:
             return
-        # What the files before left in the heap would hide what this one takes.
+        # What earlier files left in the heap would hide what this one needs.
         ctypes.CDLL(None).malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5")
         began, before = time.process_time(), _memory_mb("VmRSS")

@@ -1,4 +1,4 @@
-"""Says in one sentence what this machine lacks to build Visor. Runs on any Python 3, before anything is installed."""
+"""Prints in one sentence what this machine lacks to build Visor. Runs on any Python 3, before anything is installed."""
 
 import importlib.util
 import platform
@@ -8,7 +8,7 @@ import sys
 
 
 def missing() -> "list[str]":
-    """What is lacking, as sentences that say what to do."""
+    """What is missing, as sentences that say what to do."""
     lacks = []
     if sys.platform == "win32":
         lacks.append("Visor runs on Linux and macOS: on Windows, use it in WSL (`wsl --install`)")

@@ -1,8 +1,8 @@
-"""What a search of an export has to answer: small indexes of generated rows, their exports, and Python's own answers.
+"""What a search of an export has to return: small indexes of generated rows, their exports, and Python's own answers.
 
-`python -m scripts.private_golden` makes tests/golden/private/ anew: for each index NAME the index itself
+`python -m scripts.private_golden` makes tests/golden/private/ again: for each index NAME the index itself
 (`NAME.tar.xz`), its export (`NAME/`), and requests with what `SearchService` answers (`search-NAME.json`). The tests of
-Python and of the page read them; run it only where the format, or what a search says, changes on purpose.
+Python and of the page read them; run it only if the format, or what a search returns, changes on purpose.
 
 | index | what it has |
 | --- | --- |
@@ -62,7 +62,7 @@ from visor.storage import Stores, open_stores
 
 def service_of(stores: Stores) -> SearchService:
     settings = Settings(freshness_s=0.0, audit_rate=0.0)
-    # What only a picture needs of a model is never asked.
+    # The parts of a model that only a picture needs are never called.
     model = SimpleNamespace(
         fingerprint=MODEL,
         dimension=DIMENSION,
@@ -153,7 +153,7 @@ def seen_of(pixels: Image.Image, row: Row) -> dict[str, Any]:
 
 
 def answers(name: str, service: SearchService) -> list[dict[str, Any]]:
-    """Each request with Python's answer; where it asks for pages, the ids of each."""
+    """Each request with Python's answer; for a request with pages, the ids of each page."""
     found = []
     for what, asked in requests_of(name):
         pages = asked.get("pages", 1)
@@ -164,7 +164,7 @@ def answers(name: str, service: SearchService) -> list[dict[str, Any]]:
         answer["query"].pop("handle", None)
         del answer["index"]["generation"]
         ids = [[match["item"]["id"] for match in answer["matches"]]]
-        # One is told whole.
+        # Two matches of one answer are stored whole.
         answer["matches"] = [
             match if what == "vector near an item" and place < 2 else briefly(match)
             for place, match in enumerate(answer["matches"])
@@ -182,13 +182,13 @@ def answers(name: str, service: SearchService) -> list[dict[str, Any]]:
 
 
 def briefly(match: dict[str, Any]) -> dict[str, Any]:
-    """A match without what is said of its item."""
+    """A match without its item's texts."""
     offers = {name: [place["item"] for place in match.get(name, ())] for name in ("places", "product")}
     return {"id": match["item"]["id"], **{n: match[n] for n in ("similarity", "confidence", "verdict")}, **offers}
 
 
 def judged(service: SearchService, request: SearchRequest) -> dict[str, Any]:
-    """What the answer's confidence was made of: the similarities of the nearest rows, the features and the score."""
+    """What the answer's confidence is computed from: similarities of the nearest rows, the features and the score."""
     gap = service.confidence.across(service.searcher.manifest)
     query = service._query(request, None, Stopwatch(), gap)
     if not len(query.vector) or (query.safety is not None and query.safety.unsafe):

@@ -1,4 +1,4 @@
-"""Small indexes of generated rows and their exports, as the golden files of scripts/private_golden.py are made of."""
+"""Small indexes of generated rows and their exports, from which scripts/private_golden.py makes the golden files."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def item_id(number: int) -> str:
 
 
 def picture(number: int) -> Image.Image:
-    """A smooth picture of its own, 96 x 96."""
+    """A smooth picture, 96 x 96, different for each row."""
     coarse = np.random.default_rng(number).integers(0, 256, (7, 7, 3), np.uint8)
     return Image.fromarray(coarse).resize((96, 96), Image.Resampling.BICUBIC)
 
@@ -184,7 +184,7 @@ def photos(rows: list[Row]) -> Array:
 
 
 def make_index(name: str, stores: Stores) -> None:
-    """Fill the stores: most rows are merged, some are fresh, deleted, updated or said to be no match."""
+    """Fill the stores: most rows are merged, some are fresh, deleted, updated or said not to match."""
     rows = rows_of({"small": 60, "projected": 320}.get(name, 300))
     fresh = len(rows) - 20
     put_shard(stores, "a", rows[: fresh // 2])
@@ -224,7 +224,7 @@ def description() -> ModelDescription:
 
 
 def exporter_of(snapshot: Snapshot, stores: Stores, home: Path, **options: Any) -> Exporter:
-    """What exports an index with a page and a model that are only names."""
+    """The exporter of an index, with a page and a model that are only names."""
     model, page = home / "model", home / "page"
     for folder in (model, page):
         folder.mkdir(exist_ok=True)

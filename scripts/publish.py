@@ -1,11 +1,11 @@
-"""Put the built page into the site bucket: the endpoint into its config.json, right types, right cache headers.
+"""Put the built page into the site bucket, with the endpoint in its config.json, the right types and cache headers.
 
     python scripts/publish.py frontend/dist gs://BUCKET --endpoint URL [--config JSON] [--model DIR] [--dry-run]
     python scripts/publish.py frontend/dist run://PROJECT/REGION/SERVICE --endpoint URL
 
-Files with a hash in their name are kept by browsers for ever; index.html and config.json are asked for anew, so that a
-new page is seen at once. What names others is uploaded last, so that no visitor sees half a page. A service that serves
-the page itself is opened to the public by switching its invoker check off, without allUsers.
+Browsers keep files with a hash in their name for ever; they request index.html and config.json again, so that a new
+page is seen at once. Files that name others are uploaded last, so that no visitor sees half a page. A service that
+serves the page itself is opened to the public by switching its invoker check off, without allUsers.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ TYPES = {
 
 
 def write_config(dist: Path, endpoint: str, said: dict[str, Any] | None = None) -> None:
-    """Put the endpoint and what the owner says of the page into its config.json, and leave the rest as it is."""
+    """Put the endpoint and the owner's settings of the page into its config.json, and leave the rest as it is."""
     parts = urlsplit(endpoint)
     if parts.scheme != "https" or not parts.hostname or parts.query:
-        sys.exit(f"{endpoint!r} is no endpoint: it reads like https://visor-search-….run.app")
+        sys.exit(f"{endpoint!r} is not an endpoint: one looks like https://visor-search-….run.app")
     path = dist / "config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(
@@ -75,7 +75,7 @@ def uploads(dist: Path, bucket: str) -> Iterator[list[str]]:
 
 
 def model_uploads(models: Path, folder: str) -> Iterator[list[str]]:
-    """One `gcloud` call for each network of the bundled models, under the name by which devices ask for it. It is sent
+    """One `gcloud` call for each network of the bundled models, under the name by which devices request it. It is sent
     compressed, and browsers unpack it."""
     manifests = sorted(models.glob("*/model.json"))
     if not manifests:
@@ -90,7 +90,8 @@ def model_uploads(models: Path, folder: str) -> Iterator[list[str]]:
 
 
 def models_folder(config: dict[str, Any], bucket: str) -> str | None:
-    """Where devices look for the model: beside a published index, or where the page says; None: not in this bucket."""
+    """Where devices look for the model: next to a published index, or where the page's settings say; None: not in this
+    bucket."""
     if "export" in config:
         return f"{bucket}/data/"
     models = config.get("models", "")
@@ -103,7 +104,7 @@ def main() -> None:
     parser.add_argument("bucket", help="gs://NAME, or run://PROJECT/REGION/SERVICE")
     parser.add_argument("--endpoint", required=True)
     parser.add_argument("--config", type=json.loads, default={}, help="title, tagline, language and notes, as JSON")
-    parser.add_argument("--models", type=Path, default=MODELS, help="what devices look with (default: as bundled)")
+    parser.add_argument("--models", type=Path, default=MODELS, help="models that devices run (default: as bundled)")
     parser.add_argument("--dry-run", action="store_true", help="print the commands only")
     args = parser.parse_args()
     if not (args.dist / "index.html").is_file():

@@ -2,9 +2,9 @@
 
     python scripts/query_files.py [--most N]
 
-Indexes a few generated images with the model of VISOR_MODEL in a temporary folder, asks the same search twice, and
-traces the second one in all threads. Prints the files, and exits 1 if they are more than N (default 36): a reader who
-follows a query should not have to open more.
+Indexes a few generated images with the model of VISOR_MODEL in a temporary folder, runs the same search twice, and
+traces the second one in all threads. Prints the files, and exits with 1 if there are more than N (default 36): a reader
+who follows a query should not have to open more.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from visor.settings import Settings
 
 MOST = 36
 IMAGES = 136
-"""Enough for a projection and a calibration of their own."""
+"""Enough images for a projection and a calibration."""
 PACKAGE = str(Path(visor.__file__).parent)
 
 
 class Tracer:
-    """Counts calls by file while it is switched on. Install it before the threads that it is to see begin."""
+    """Counts calls by file while it is switched on. Install it before the threads start that it should see."""
 
     def __init__(self) -> None:
         self.calls: Counter[str] = Counter()

@@ -1,9 +1,9 @@
-"""Run checkov over terraform/, from an environment of its own (.venv-checkov), since its pins fight with ours.
+"""Run checkov over terraform/, from its own environment (.venv-checkov), since its pins conflict with ours.
 
     python scripts/security.py [FOLDER]
 
-Every finding is mended or excused in the file with `#checkov:skip=ID: reason`. Exit status 1 if one is neither. The
-first run installs checkov (half a minute, 300 MB); a run takes some 5 seconds.
+Every finding is fixed or excused in the file with `#checkov:skip=ID: reason`. Exit status 1 if one is neither. The
+first run installs checkov (half a minute, 300 MB); a run takes about 5 seconds.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def checkov() -> Path:
 
 
 def run(folder: Path) -> subprocess.CompletedProcess[str]:
-    """checkov's verdict on a folder: exit status and one JSON document. Nothing is looked up anywhere."""
+    """checkov's verdict on a folder: exit status and one JSON document. It looks up nothing on the network."""
     arguments = [
         "--directory",
         str(folder),

@@ -1,9 +1,9 @@
-"""Ask a deployed Visor the first questions: does it answer, and does the page find it?
+"""Check a new deployment of Visor: does it answer, and does the page find it?
 
     python scripts/smoke.py ENDPOINT [--page URL] [--attempts N]
 
-Checks health, statistics, the headers that keep a browser safe, that a request which cannot be is refused politely, and
-that the page and its config.json are there and name this endpoint. Needs nothing but Python. Exit status 1 if not.
+Checks health, statistics, the headers that keep a browser safe, that an invalid request is refused politely, and that
+the page and its config.json are there and name this endpoint. Needs nothing but Python. Exit status 1 if a check fails.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Wrong(Exception):
 
 
 def ask(url: str, *, data: bytes | None = None) -> tuple[int, Mapping[str, str], bytes]:
-    """Status, headers and body of one answer. No redirect is an error here, and no status either."""
+    """Status, headers and body of one answer. Neither a redirect nor any status is an error here."""
     if not url.startswith(("https://", "http://127.0.0.1:")):
         raise Wrong(f"{url} is not an https address")
     headers = {"Content-Type": "application/json"} if data is not None else {}
@@ -42,14 +42,14 @@ def ask(url: str, *, data: bytes | None = None) -> tuple[int, Mapping[str, str],
 
 
 def document(url: str) -> Any:
-    """The JSON document at an address."""
+    """The JSON document at a URL."""
     status, _, body = ask(url)
     if status != 200:
         raise Wrong(f"{url} answers {status}: {body[:200]!r}")
     try:
         return json.loads(body)
     except ValueError as exc:
-        raise Wrong(f"{url} is no JSON: {body[:80]!r}") from exc
+        raise Wrong(f"{url} is not JSON: {body[:80]!r}") from exc
 
 
 def health(endpoint: str) -> str:
@@ -70,11 +70,11 @@ def safe_headers(endpoint: str) -> str:
 
 
 def polite_refusal(endpoint: str) -> str:
-    """What is not a search is a problem document, not a stack trace."""
+    """An invalid search is answered with a problem document, not a stack trace."""
     status, headers, body = ask(f"{endpoint}/v1/search", data=b"{}")
     if status not in (400, 401, 429) or "problem+json" not in headers.get("Content-Type", ""):
         raise Wrong(f"an empty search is answered by {status} {headers.get('Content-Type')}: {body[:200]!r}")
-    return "refuses what cannot be, politely"
+    return "refuses an invalid request politely"
 
 
 def page_is_there(page: str, endpoint: str) -> str:
@@ -88,7 +88,7 @@ def page_is_there(page: str, endpoint: str) -> str:
 
 
 def patiently(check: Callable[[], str], attempts: int, between_s: float = BETWEEN_S) -> str:
-    """The check's finding, or its last problem: a new service and its policies take minutes until they hold."""
+    """The check's finding, or its last problem: a new service and its policies take minutes to take effect."""
     for attempt in range(attempts):
         try:
             return check()
@@ -103,7 +103,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("endpoint")
     parser.add_argument("--page")
-    parser.add_argument("--attempts", type=int, default=36, help="5 s apart; after one that never got well, once")
+    parser.add_argument("--attempts", type=int, default=36, help="5 s apart; once after a check that kept failing")
     args = parser.parse_args()
     endpoint = args.endpoint.rstrip("/")
     checks: list[Callable[[], str]] = [

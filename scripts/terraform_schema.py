@@ -45,7 +45,7 @@ def used_types(folder: Path) -> tuple[set[str], set[str]]:
 
 
 class Package:
-    """The provider package: its type app, and its sources for the names of read-only attributes."""
+    """The provider package: its jsii app for types, and its sources for the names of read-only attributes."""
 
     def __init__(self, wheel: Path) -> None:
         with zipfile.ZipFile(wheel) as archive:
@@ -53,7 +53,7 @@ class Package:
             inner = archive.read(name)
             about = archive.read(next(n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))).decode()
         found = VERSION.search(about)
-        assert found is not None, "the package does not say which provider it is of"
+        assert found is not None, "the package does not say which provider version it is for"
         self.version = found[1] or found[2]
         with tarfile.open(fileobj=io.BytesIO(inner), mode="r:gz") as files:
             members = {member.name: member for member in files.getmembers()}
@@ -100,7 +100,7 @@ class Package:
 
 
 def _kind(type_: dict[str, Any]) -> tuple[str, bool, str | None]:
-    """Terraform's name of a jsii type, whether it may be repeated, and the structure if it is a block."""
+    """Terraform's name for a jsii type, whether it may be repeated, and the structure if it is a block."""
     if "primitive" in type_:
         return {"any": "any"}.get(type_["primitive"], type_["primitive"]), False, None
     if "fqn" in type_:
@@ -121,7 +121,7 @@ def _bodies(text: str) -> dict[str, str]:
 
 
 def _attributes_by_class(text: str) -> dict[str, list[str]]:
-    """Names that can be read of a resource or of a block, by the class that stands for it."""
+    """Names of the attributes that can be read of a resource or a block, by its class."""
     return {name: sorted({m["name"] for m in GETTER.finditer(body)}) for name, body in _bodies(text).items()}
 
 

@@ -2,8 +2,8 @@
 
     python scripts/wheels.py [PLATFORM]…
 
-What is needed follows from pyproject.toml and from what is installed here, with each marker judged for the platform;
-versions are those of constraints.txt. Prints what has no wheel, and exits with 1 unless docs/platforms.md says so.
+What is needed follows from pyproject.toml and from what is installed here, with each marker evaluated for the platform;
+versions are those of constraints.txt. Prints what has no wheel, and exits with 1 unless docs/platforms.md lists it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 PATCH = 5
 """pip takes `3.11` for 3.11.0, which some wheels exclude."""
 ONE_OF = {"tensorflow": "tensorflow-cpu", "tensorflow-cpu": "tensorflow"}
-"""The same code under two names: the one that is installed tells what the other needs."""
+"""The same code under two names: the metadata of the one that is installed is used for the other."""
 
 MANYLINUX = (35, 34, 31, 28, 27, 26, 24, 17, 12, 5)
 PLATFORMS = {
@@ -83,7 +83,7 @@ def normal(name: str) -> str:
 
 
 def without_wheel(platform: str, python: str) -> Iterator[str]:
-    """Names of the distributions that cannot be had there as wheels, in the pinned versions.
+    """Names of the distributions that have no wheel there, in the pinned versions.
 
     A wheel for every platform is known from what is installed here; pip is asked for the others.
     """
@@ -110,7 +110,7 @@ def without_wheel(platform: str, python: str) -> Iterator[str]:
 
 
 def documented(platform: str, python: str) -> set[str]:
-    """What docs/platforms.md says has no wheel there."""
+    """Distributions that have no wheel there according to docs/platforms.md."""
     rows = re.findall(r"^\| `(\S+)` \| ([^|]+) \| ([^|]+) \|", (ROOT / "docs/platforms.md").read_text(), re.MULTILINE)
     return {name for name, where, pythons in rows if platform in where and (python in pythons or "all" in pythons)}
 

@@ -1,8 +1,8 @@
-"""`visor bench abuse`: the search function with Terraform's settings, asked for the worst that strangers can think of.
+"""`visor bench abuse`: the search function with Terraform's settings, under the worst requests that strangers can send.
 
-Told is whether memory stays below the function's, whether fixed queries are answered afterwards as before, to the byte,
-and whether the meters have what was counted below them. The function runs under functions-framework in a process of its
-own; a folder and SQLite stand in for Cloud Storage and Firestore, and are counted as if they were those.
+It reports whether memory stays below the function's, whether fixed queries are answered afterwards as before, to the
+byte, and whether the meters have what was counted below them. The function runs under functions-framework in its own
+process; a folder and SQLite replace Cloud Storage and Firestore, and are counted as if they were those.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ WORDS = (
     *("red", "blue", "green", "old", "new", "cotton", "leather", "silver", "wood"),
     *("glass", "shirt", "shoe", "lamp", "chair", "vase", "ring", "clock", "print"),
 )
-"""Of the items' titles."""
+"""Words of the items' titles."""
 USAGE = "/bench/usage"
 MAIN = """
 import functions_framework
@@ -66,7 +66,7 @@ Request = tuple[str, str, dict[str, Any]]
 
 
 def endpoint() -> Callable[[Any], Any]:
-    """In the function's process: the endpoint over counted stores on this machine, and what they were used for."""
+    """In the function's process: the endpoint over counted stores on this machine, and a report of their use."""
     from flask import Response
 
     settings = Settings.read()
@@ -131,7 +131,7 @@ def _item(item: str, model: str, shard: str) -> IndexedItem:
 
 
 def picture(seed: int, *, noise: bool = False) -> bytes:
-    """A picture that the model takes for one: blurred patches; or coarse noise."""
+    """A picture that the model accepts as one: blurred patches; or coarse noise."""
     cells = np.random.default_rng(seed).integers(0, 256, (14, 14, 3), np.uint8)
     made = Image.fromarray(cells).resize((280, 280), Image.Resampling.NEAREST if noise else Image.Resampling.BICUBIC)
     buffer = io.BytesIO()
@@ -144,7 +144,7 @@ def encoded(seed: int) -> str:
 
 
 def hostile(number: int, ids: list[str], vectors: list[str]) -> Request:
-    """One of the requests that are worst for their kind, most of them such as are let in."""
+    """One of the worst requests of their kind; most of them are accepted."""
     rng = random.Random(number)  # noqa: S311
     item, vector = rng.choice(ids[:ALIKE] if number % 2 else ids), rng.choice(vectors)
 
@@ -200,7 +200,7 @@ def hostile(number: int, ids: list[str], vectors: list[str]) -> Request:
 
 
 class Function:
-    """The search function in a process of its own, with Terraform's environment."""
+    """The search function in its own process, with Terraform's environment."""
 
     def __init__(self, settings: Settings, folder: Path) -> None:
         from visor_emulators.demo import _free_port, environ_of
@@ -227,7 +227,7 @@ class Function:
         return found
 
     def peak_bytes(self) -> int:
-        """Most memory so far of the worker, and of the process that watches it."""
+        """Peak memory so far of the worker, and of the process that watches it."""
         return sum(_peak(pid) for pid in (self.pid, self.process.pid))
 
     def ask(self, request: Request, client: str) -> httpx.Response:
@@ -352,7 +352,7 @@ def _meters(start: dict[str, Any], end: dict[str, Any]) -> dict[str, str]:
 @click.option("--requests", default=10_000, show_default=True, type=click.IntRange(100), help="How many.")
 @as_json
 def abuse_command(requests: int, as_json: bool) -> None:
-    """Ask the search function for the worst, and see what it leaves behind."""
+    """Send the worst requests to the search function, and measure what they leave behind."""
     own = Settings.read()
     with tempfile.TemporaryDirectory(prefix="visor-bench-") as home:
         report = measure(deployed(own, Path(home)), requests, say)

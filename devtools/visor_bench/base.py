@@ -1,4 +1,4 @@
-"""What benchmarks share: the vectors that they mix (of real pictures, else stand-ins), and how figures are printed."""
+"""What benchmarks share: the vectors that they mix (from real pictures, or stand-ins), and how figures are printed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from visor.models.embedder import Embedder
 
 PHOTOS = Path("../shared/data")
-"""Photos that are looked for beside the checkout, if no others are named."""
+"""Photos that are used if they are next to the checkout and no others are named."""
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -30,13 +30,13 @@ def vector_options(command: Command) -> Command:
     folder = click.Path(exists=True, file_okay=False, path_type=Path)
     npy = click.Path(exists=True, dir_okay=False, path_type=Path)
     beside = f"Real pictures to mix vectors of (default: {PHOTOS}, where it is)."
-    command = click.option("--model", help="The model for --pictures, instead of the one that is set.")(command)
+    command = click.option("--model", help="The model for --pictures, instead of the configured one.")(command)
     command = click.option("--vectors", "file", type=npy, help="A .npy of real vectors (n, d) to mix.")(command)
     return click.option("--pictures", type=folder, help=beside)(command)
 
 
 def print_figures(document: dict[str, Any], as_json: bool) -> None:
-    """Print what was measured: one line of JSON, or a line a figure."""
+    """Print what was measured: one line of JSON, or one line per figure."""
     if as_json:
         click.echo(msgspec.json.encode(document))
         return
@@ -45,11 +45,11 @@ def print_figures(document: dict[str, Any], as_json: bool) -> None:
 
 
 def base_vectors(pictures: Path | None, file: Path | None, model: str | None = None) -> tuple[Array, str]:
-    """Real vectors (n, d) float32 of unit length, of a file or of a folder's pictures, and words that say which.
+    """Real vectors (n, d) float32 of unit length, from a file or a folder's pictures, and a text that says which.
 
-    Without either: of the photos beside the checkout, if they and a built model are there, else stand-ins.
+    Without either: from the photos next to the checkout, if they and a built model are there, else stand-ins.
 
-    A model that is named, or wanted for pictures that are, is built if it has to be.
+    A model that is named, or needed for pictures that are named, is built if it has to be.
     """
     if file is not None:
         return unit(np.load(file).astype(np.float32)), f"of {file.name}, mixed"
@@ -75,7 +75,7 @@ def base_vectors(pictures: Path | None, file: Path | None, model: str | None = N
 
 
 def _of_pictures(folder: Path, settings: Settings, embedder: Embedder) -> Array:
-    """Vectors of the labelled pictures in a folder; kept under `VISOR_HOME`, for a series of benchmarks asks again."""
+    """Vectors of the labelled pictures in a folder; kept under `VISOR_HOME` for further benchmarks."""
     from visor.evaluation.folder import embedded_folder, labelled_files
 
     files = [(str(path.relative_to(folder)), path.stat().st_size) for path, _ in labelled_files(folder)]

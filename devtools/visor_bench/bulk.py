@@ -1,5 +1,5 @@
-"""`visor bench bulk`: pictures a second of `visor bulk` beside one embed process, and whether both answer alike; and
-seconds of its merge beside that of one process.
+"""`visor bench bulk`: pictures a second of `visor bulk` and of one embed process, and whether both answer alike; and
+seconds of its merge and of that of one process.
 
 Run it in the environment that has Beam: `.venv-beam/bin/visor bench bulk`.
 """
@@ -42,11 +42,11 @@ RUN_MAX_S = 3600.0
 @click.option("--pictures", default=2000, show_default=True, type=click.IntRange(100))
 @click.option("--workers", default=2, show_default=True, type=click.IntRange(1))
 @click.option("--kills", default=0, show_default=True, help="Workers that are killed at random while a bulk runs.")
-@click.option("--merge", "images", type=click.IntRange(1000), help="Merge so many made vectors instead, both ways.")
-@click.option("--dimension", default=3328, show_default=True, help="Numbers in a made vector, as the default model's.")
+@click.option("--merge", "images", type=click.IntRange(1000), help="Instead, merge this many made vectors, both ways.")
+@click.option("--dimension", default=3328, show_default=True, help="Numbers in a made vector.")
 @as_json
 def bulk_command(pictures: int, workers: int, kills: int, images: int | None, dimension: int, as_json: bool) -> None:
-    """Embed the same pictures by crawl and one embed process on one core, as the function is, and by `visor bulk`."""
+    """Embed the same pictures by crawl and one embed process on one core, like the function, and by `visor bulk`."""
     document = measure_merge(images, dimension, workers) if images else measure(pictures, workers, kills)
     if as_json:
         print_json(document)
@@ -129,7 +129,7 @@ def merged(
     home: Path, workers: int = 0, *, relearn: bool = False, segment_rows: int = 0, kills: int = 0,
     python: str = sys.executable,
 ) -> dict[str, Any]:  # fmt: skip
-    """Merge an index in a process, by `workers` or by none but itself, while some are killed; gives its report."""
+    """Merge an index in a process, with `workers` or alone, while some are killed; returns its report."""
     command = [python, "-m", "visor_bench.bulk", "merge", str(workers), str(int(relearn)), str(segment_rows)]
     with subprocess.Popen(command, env=_environ(home), stdout=subprocess.PIPE) as process:  # noqa: S603
         killed = _kill(process, kills, 0.1, 1.0)
@@ -179,7 +179,7 @@ def segments(home: Path) -> list[dict[str, str]]:
 
 
 def digests(objects: ObjectStore, manifest: Manifest | None) -> list[dict[str, str]]:
-    """A checksum of each tensor of each live segment, but of words: in these Tantivy's files have names by chance."""
+    """A checksum of each tensor of each live segment, except the words: Tantivy's files in them have random names."""
     names = [entry.name for entry in (manifest.segments if manifest else ())]
     opened = [Container.open(name, objects.get(name), kind="segment") for name in names]
     own = ("words", "header_digest")
@@ -198,7 +198,7 @@ def write_pictures(folder: Path, count: int) -> None:
 def bulk(
     folder: Path, home: Path, workers: int, kills: int = 0, program: Path | None = None
 ) -> tuple[int, dict[str, Any]]:
-    """Run `visor bulk` on a folder, while random workers are killed. Returns how many were, and what it reported."""
+    """Run `visor bulk` on a folder, while random workers are killed. Returns how many were, and its report."""
     command = [str(program or _visor()), "bulk", str(folder), "--workers", str(workers), "--json"]
     with subprocess.Popen(command, env=_environ(home), stdout=subprocess.PIPE) as process:  # noqa: S603
         killed = _kill(process, kills, 0.5, 1.5)
@@ -250,7 +250,7 @@ def stored(home: Path) -> set[tuple[str, int]]:
 
 
 def searchable(home: Path) -> dict[str, int]:
-    """Item id to in how many rows of the index it is."""
+    """Item id to the number of its rows in the index."""
     from visor.app import App
     from visor.index.format.ids import id_text
     from visor.schema.collections import ITEMS
@@ -267,7 +267,7 @@ def searchable(home: Path) -> dict[str, int]:
 
 
 def answers(home: Path, folder: Path) -> list[bytes]:
-    """What an index says to some of the pictures: items, similarities, confidences and verdicts, each digit of them."""
+    """An index's answers to some of the pictures: items, similarities, confidences and verdicts, to the last digit."""
     import visor
 
     paths = sorted(folder.glob("*.jpg"))
@@ -304,7 +304,7 @@ def _run(command: list[str], home: Path) -> None:
 
 
 def main() -> None:
-    """In a process of its own: `crawl FOLDER` publishes what is in a folder, `embed` embeds all that was published,
+    """In its own process: `crawl FOLDER` publishes what is in a folder, `embed` embeds all that was published,
     `merge WORKERS RELEARN SEGMENT_ROWS` merges what `write_index` wrote."""
     from visor.app import App
     from visor.ingest.worker import Worker

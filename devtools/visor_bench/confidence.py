@@ -1,4 +1,4 @@
-"""`visor bench confidence`: does an answer know whether the catalogue holds what was asked for?"""
+"""`visor bench confidence`: does an answer know whether the catalogue holds what was searched for?"""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SPLITS = 6
 HERE, FIRST, EACH = "Is it in here?", "Is the first match it?", "Is each match it?"
 HELD_FIRST = "The first match, if it is here"
 HOME_FIRST = "The first match, of queries all at home"
-"""What is said, with a probability each."""
+"""The statements that are measured, each with a probability."""
 HELD_CONFIDENT = 0.8
 """Share of in-catalogue queries that are called confident, at which false ones are counted."""
 
@@ -38,8 +38,8 @@ class Trial:
     """One catalogue and its queries: scores and probabilities (n,), best similarities (n,), and which are held (n,).
 
     Of each query's first page: likely (n, 12), the probability of each result, and right (n, 12), which have its kind;
-    first (n,), the probability of the first if the catalogue holds what was asked for; at_home (n,), what
-    `probabilities` are where nobody asks for anything else, as far as merges learn that from searches.
+    first (n,), the probability of the first if the catalogue holds what was searched for; at_home (n,), what
+    `probabilities` are if nobody searches for anything else, as far as merges learn that from searches.
     """
 
     scores: Array
@@ -71,7 +71,7 @@ class Trial:
 @click.command("confidence")
 @click.option("--in", "inside", type=FOLDER)
 @click.option("--out", "outside", type=FOLDER)
-@click.option("--queries", type=FOLDER, help="Instead: visitors' photos, a sub-folder a kind …")
+@click.option("--queries", type=FOLDER, help="Instead: visitors' photos, one sub-folder per kind …")
 @click.option("--catalogue", type=FOLDER, help="… of the images in this folder's catalogue.json (the demo's), …")
 @click.option("--map", "map_file", type=FILE, help="… and JSON: each sub-folder's image (pattern of titles).")
 @click.option("--splits", default=SPLITS, show_default=True, help="Splits of the kinds, without --out.")
@@ -87,7 +87,7 @@ def confidence_command(
     plot: Path | None,
     as_json: bool,
 ) -> None:
-    """Tell queries that the catalogue holds from strangers.
+    """Measure how well answers distinguish queries that the catalogue holds from strangers.
 
     With --out the pictures of one folder are the catalogue and those of the other the strangers. Without it half of the
     folder's kinds (sub-folders) are the catalogue and the other half the strangers, in seeded splits. In-catalogue
@@ -148,7 +148,9 @@ def splits_of(pictures: EmbeddedFolder, splits: int) -> Iterator[tuple[EmbeddedF
     kinds = sorted(set(pictures.kinds))
     if len(kinds) < 2:
         raise BadRequest(
-            f"The folder has {len(kinds)} kinds", valid="A sub-folder a kind, at least two", remedy="Name --out as well"
+            f"The folder has {len(kinds)} kinds",
+            valid="A sub-folder per kind, at least two",
+            remedy="Name --out as well",
         )
     for seed in range(splits):
         chosen = set(np.random.default_rng(seed).permutation(kinds)[: len(kinds) // 2].tolist())
@@ -157,8 +159,8 @@ def splits_of(pictures: EmbeddedFolder, splits: int) -> Iterator[tuple[EmbeddedF
 
 
 def run_trial(catalogue: EmbeddedFolder, strangers: EmbeddedFolder) -> Trial:
-    """Fit a calibration to the catalogue, then ask for everything: each half with what the other's scores teach, held
-    queries and strangers counting the same."""
+    """Fit a calibration to the catalogue, then search for everything: each half with what the other half's scores
+    teach, held queries and strangers counting the same."""
     calibration = fitted(catalogue)
     scores, best, arounds, right, held = [], [], [], [], []
     for asked, is_held in ((catalogue, True), (strangers, False)):
@@ -194,10 +196,10 @@ def run_trial(catalogue: EmbeddedFolder, strangers: EmbeddedFolder) -> Trial:
 
 
 def summary(trials: Sequence[Trial]) -> dict[str, Any]:
-    """Means over trials. `auroc` is over what an answer says; `match_…` over single results of first pages, right where
-    they have the query's kind; `first_…` over first results, those of held queries and of strangers counting the same
-    in the calibration error; `held_first_…` over what is said of first results if the catalogue holds them; `home_…`
-    where all searches are for what the catalogue holds: `home_first_hidden` of right first results, and
+    """Means over trials. `auroc` is over whole answers; `match_…` over single results of first pages, which are right
+    if they have the query's kind; `first_…` over first results, those of held queries and of strangers counting the
+    same in the calibration error; `held_first_…` over the probabilities of first results if the catalogue holds them;
+    `home_…` if all searches are for what the catalogue holds: `home_first_hidden` of right first results, and
     `home_first_hidden_at_first` before a merge has learned that."""
     return {
         "auroc": _mean([_area(t.probabilities, t.held) for t in trials]),
@@ -225,7 +227,7 @@ def summary(trials: Sequence[Trial]) -> dict[str, Any]:
 
 
 def joined(trials: Sequence[dict[str, Said]]) -> dict[str, Said]:
-    """What was said in all trials together."""
+    """The probabilities of all trials together."""
     found = {}
     for question in trials[0]:
         parts = [said[question] for said in trials]
@@ -236,7 +238,7 @@ def joined(trials: Sequence[dict[str, Said]]) -> dict[str, Said]:
 
 
 def _errors(prefix: str, said: Sequence[Said]) -> dict[str, float]:
-    """Mean calibration errors over trials, and what of them chance makes."""
+    """Mean calibration errors over trials, and the part of them that is chance."""
     return {
         f"{prefix}calibration_error": _mean([one.error() for one in said]),
         f"{prefix}calibration_error_by_chance": _mean([one.error_by_chance() for one in said]),

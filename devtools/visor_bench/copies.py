@@ -1,4 +1,4 @@
-"""`visor bench copies`: is the original of an edited picture found first, and told from merely similar ones?"""
+"""`visor bench copies`: is the original of an edited picture found first, and distinguished from similar ones?"""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ from visor_bench.edits import EDITS, EXACT
 
 PICTURES = 200
 K = 12
-"""Results asked for, as a page does."""
+"""Results per search, as a page requests them."""
 SIDE = 640
 """Longest side of the pictures that are edited, in pixels: an edit of a huge photo shows the model nothing more."""
 
 
 @dataclass(frozen=True)
 class Told:
-    """One edited query: whether its original came first, and what it was called."""
+    """One edited query: whether its original came first, and its verdict."""
 
     edit: str
     is_first: bool
@@ -99,7 +99,7 @@ def measure(folder: Path, pictures: int, settings: Settings, home: Path) -> dict
 
 
 def _index(stores: Stores, embedder: Embedder, folder: Path, pixels_max: int) -> dict[str, Path]:
-    """Index every picture in the folder, as embed and merge do. Returns the files by item id."""
+    """Index every picture in the folder, like embed and merge. Returns the files by item id."""
     files = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in ENDINGS and path.is_file()]
     shown: dict[str, Path] = {}
     with progress(f"Indexing {folder.name}", len(files)) as done:
@@ -148,8 +148,8 @@ def _open(path: Path, pixels_max: int) -> Image.Image:
 def _tell(
     searcher: Searcher, embedder: Embedder, picture: Image.Image, edit: str, item: str, *, leave_out: bool = False
 ) -> Told:
-    """Search as `visor.search.service` does. The verdict is that of the original, wherever it came; of the first match
-    if the original is left out."""
+    """Search as `visor.search.service` does. The verdict is that of the original, at whatever rank, or that of the
+    first match if the original is left out."""
     hits = searcher.search(
         embedder.embed([picture]).vectors[0],
         k=K,

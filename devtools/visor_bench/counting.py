@@ -1,7 +1,7 @@
 """Counts what the calls of a store cost on Google Cloud, by its billing rules, around any store.
 
 Sources: cloud.google.com/storage/pricing#operations-by-class, cloud.google.com/firestore/pricing,
-cloud.google.com/pubsub/pricing. Embedded stores are counted as if they were those on Google Cloud, so a laptop tells
+cloud.google.com/pubsub/pricing. Embedded stores are counted as if they were those on Google Cloud, so a laptop shows
 what a plan would use of the free tier.
 """
 
@@ -57,7 +57,7 @@ class Usage(Record, frozen=True, kw_only=True):
 
 
 class Tally:
-    """A usage that grows; several stores and threads may share one."""
+    """A counter of usage; several stores and threads may share one."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -228,10 +228,10 @@ def counting(stores: Stores, tally: Tally) -> Stores:
 
 
 def drift(measured: Mapping[str, Mapping[str, float]], *, tolerance: float = DRIFT) -> list[str]:
-    """Where the code now uses something else than counted.json says, one sentence each; none if they agree.
+    """Where the code's use differs from counted.json, one sentence each; empty if they agree.
 
     Args:
-        measured: Operation to resource to what a thousand used, in the words of counted.json.
+        measured: Operation to resource to what a thousand used, under the names of counted.json.
         tolerance: Relative; below 1 a thousand, absolute.
 
     Raises:

@@ -1,4 +1,4 @@
-"""`visor bench device`: what a browser sees itself, beside what the server sees in the same files."""
+"""`visor bench device`: what a browser sees itself, compared with what the server sees in the same files."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ LOOK = """async (address) => {
 
 @click.command("device")
 @click.option("--pictures", type=FOLDER, required=True, help="Photos: some are searched for among the others.")
-@click.option("--queries", type=int, default=100, show_default=True, help="So many are searched for.")
-@click.option("--catalogue", "items", type=int, default=600, show_default=True, help="So many are searched at most.")
+@click.option("--queries", type=int, default=100, show_default=True, help="How many are searched for.")
+@click.option("--catalogue", "items", type=int, default=600, show_default=True, help="At most this many are searched.")
 @click.option("--seed", type=int, default=1, show_default=True)
 @as_json
 def device_command(pictures: Path, queries: int, items: int, seed: int, as_json: bool) -> None:
@@ -72,7 +72,7 @@ def device_command(pictures: Path, queries: int, items: int, seed: int, as_json:
 
 
 def _rows(bench: Bench, files: Sequence[Path]) -> Iterator[dict[str, float]]:
-    """How alike both looks at each file are, and what they find."""
+    """How alike both embeddings of each file are, and what they find."""
     with _browser(bench, files) as (page, load_ms), progress("Looking", len(files)) as done:
         for number, path in enumerate(files):
             said = page.evaluate(LOOK, f"/file/{number}")

@@ -1,9 +1,9 @@
-"""The twelve things that people do to a picture before it turns up elsewhere. Calibration and benchmarks apply them.
+"""Twelve edits that people make to a picture before it turns up elsewhere. Calibration and benchmarks apply them.
 
-Each edit takes an RGB picture and a seed and gives a new RGB picture; the same seed gives the same pixels.
+Each edit takes an RGB picture and a seed and returns a new RGB picture; the same seed gives the same pixels.
 """
 
-# ruff: noqa: S311 - seeds make edits repeatable, they keep no secret
+# ruff: noqa: S311 - seeds make edits repeatable; they protect no secret
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`visor bench embed`: what a look costs, with the shipped files and with those of float32, in turn in the same run."""
+"""`visor bench embed`: what embedding costs, with the shipped files and the float32 ones, in turn in the same run."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ if TYPE_CHECKING:
     from visor.models.description import Variant
 
 SIZE = 2448, 1632
-"""Pixels of the JPEG that is looked at: 4 megapixels."""
+"""Pixels of the JPEG that is embedded: 4 megapixels."""
 MANY = 24
 """Pictures that are embedded at once."""
 FLOAT: Final = "float32"
 
 
 @click.command("embed")
-@click.option("--rounds", default=15, show_default=True, type=click.IntRange(1), help="Looks; the medians count.")
-@click.option("--picture", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Photo to look at.")
+@click.option("--rounds", default=15, show_default=True, type=click.IntRange(1), help="Times to embed; medians count.")
+@click.option("--picture", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Photo to embed.")
 @click.option(
     "--against",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Checkout of another version, which looks in turn with this one; its model has to be built.",
+    help="Checkout of another version, which embeds in turn with this one; its model has to be built.",
 )
 @as_json
 def embed_command(rounds: int, picture: Path | None, against: Path | None, as_json: bool) -> None:
@@ -81,7 +81,7 @@ def measure(settings: Settings, rounds: int, data: bytes) -> dict[str, Any]:
 
 
 def compare(other: Path, rounds: int, data: bytes) -> dict[str, Any]:
-    """This version and that of the checkout `other` in turn, each in a process of its own.
+    """This version and that of the checkout `other` in turn, each in its own process.
 
     Returns:
         Medians of `query_ms`, `query_cpu_ms`, `decode_ms` and `images_per_s` of `this` and of the `other`; `ratio`: the
@@ -162,14 +162,14 @@ def _process(folder: Path, data: bytes) -> dict[str, float]:
 
 
 def main() -> None:
-    """In a process of its own. Argument: a model directory; the JPEG comes on standard input."""
+    """In its own process. Argument: a model directory; the JPEG comes on standard input."""
     from visor.models.embedder import Embedder
 
     settings, data = Settings(), sys.stdin.buffer.read()
     embedder = Embedder(Path(sys.argv[1]), threads=settings.threads)
     _look(embedder, data, settings.pixels_max)
     looked = time.time()
-    # Only now, as it takes SciPy with it.
+    # Only now, as it imports SciPy.
     from visor_bench.search.process import process_start, resident_mb
 
     for _ in range(5):

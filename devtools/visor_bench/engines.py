@@ -28,15 +28,15 @@ WARM = 10
 @click.command("engines")
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--engine", default="milvus", show_default=True, type=click.Choice(["milvus", "pgvector"]))
-@click.option("--url", default="", help="Of the engine; empty: Milvus Lite in a temporary folder.")
+@click.option("--url", default="", help="URL of the engine; empty: Milvus Lite in a temporary folder.")
 @click.option("--queries", default=QUERIES, show_default=True)
 @as_json
 def engines_command(folder: Path, engine: str, url: str, queries: int, as_json: bool) -> None:
-    """Index FOLDER once, merge it into segments and into a vector engine, and ask both the same.
+    """Index FOLDER once, merge it into segments and into a vector engine, and send both the same queries.
 
-    The queries are parts of its pictures, smaller, darker or brighter, and compressed anew. `same_twelve`: share of the
-    queries with the same first twelve items in the same order; `confidence_gap`: the largest difference of the
-    confidence of an answer or of one of its matches. Each is asked in a process of its own; `ms` is of the scan alone.
+    The queries are parts of its pictures, smaller, darker or brighter, and compressed again. `same_twelve`: share of
+    the queries with the same first twelve items in the same order; `confidence_gap`: the largest difference of the
+    confidence of an answer or of one of its matches. Each runs in its own process; `ms` is of the scan alone.
     """
     with tempfile.TemporaryDirectory(prefix="visor-bench-") as home:
         document = measure(folder.resolve(), engine, url, queries, Path(home))
@@ -84,7 +84,7 @@ def measure(folder: Path, engine: str, url: str, queries: int, home: Path) -> di
 
 
 def _in_process(call: Any, *arguments: Any) -> Any:
-    """What it returns in a process of its own, whose memory is its own."""
+    """What it returns from a separate process, with separate memory."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(call, *arguments).result()
 

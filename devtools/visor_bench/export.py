@@ -1,4 +1,4 @@
-"""`visor bench export`: the size of an export, and how a browser that gets it through a slow line searches in it."""
+"""`visor bench export`: the size of an export, and how a browser searches it over a slow line."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ from visor_bench.words import titles
 
 LINE_BITS = 20_000_000
 LATENCY_S = 0.02
-"""Of the line, which is as fast as mobile ones are on a middling day."""
+"""Bits a second of the line: as fast as a mobile one on an average day."""
 VISIT_MAX_S = 120.0
 PAUSE_S = 1.5
-"""Between two searches: nobody searches faster."""
+"""Pause between two searches: nobody searches faster."""
 SEARCHES = 5
 MATCH, PICTURE = ".card[data-verdict]", "[data-testid=file]"
 LISTEN = """(() => {
@@ -61,7 +61,7 @@ LISTEN = """(() => {
     }
   };
 })()"""
-"""Notes what the workers' answers say of their times."""
+"""Notes the times in the workers' answers."""
 CHANGED = 0.01
 """Share of the items whose price changes before the second export."""
 
@@ -70,7 +70,7 @@ CHANGED = 0.01
 @click.option("--images", default=100_000, show_default=True, type=click.IntRange(min=100))
 @vector_options
 @click.option(
-    "--keep", type=click.Path(file_okay=False, path_type=Path), help="Build here and leave it (default: /tmp)."
+    "--keep", type=click.Path(file_okay=False, path_type=Path), help="Build here and keep it (default: /tmp)."
 )
 @click.option("--browser/--no-browser", default=True, help="Also visit it with Chromium.")
 @as_json
@@ -158,7 +158,7 @@ def exported(
 
 
 def describe(snapshot: Snapshot, documents: SqliteDocuments, said: list[str]) -> None:
-    """Write the document of every item, as shops have them."""
+    """Write the document of every item, with the fields of a shop's items."""
     ids = [id_text(row) for live in snapshot.blocks for row in live.block.ids]
     for start in range(0, len(ids), WRITES_MAX):
         some = zip(ids[start : start + WRITES_MAX], said[start : start + WRITES_MAX], strict=True)
@@ -235,7 +235,7 @@ def visited(site: Path, pictures: Path, say: Callable[[str], None]) -> dict[str,
 
 
 def timed(page: Any, photos: list[Path]) -> dict[str, Any]:
-    """Search for each photo, `PAUSE_S` after the one before was answered: the device looks for its parts meanwhile."""
+    """Search for each photo, `PAUSE_S` after the one before was answered: the device looks for its parts in between."""
     search_ms, scan_ms = [], []
     for photo in photos:
         time.sleep(PAUSE_S)
@@ -251,7 +251,7 @@ def timed(page: Any, photos: list[Path]) -> dict[str, Any]:
 
 
 def tab_mb(browser: Any) -> int:
-    """Memory of the largest renderer, MB (10⁶ bytes) that are its own."""
+    """Private memory of the largest renderer in MB (10⁶ bytes)."""
     processes = browser.new_browser_cdp_session().send("SystemInfo.getProcessInfo")["processInfo"]
     held = [0]
     for process in processes:
@@ -271,7 +271,7 @@ def an_item(site: Path) -> str:
 
 
 class Line:
-    """A line that carries so many bytes a second, whoever sends them.
+    """A line that carries this many bytes a second, whoever sends them.
 
     The DevTools' own throttle leaves out what workers fetch, which is nearly all here.
     """
@@ -288,7 +288,7 @@ class Line:
 
 @contextmanager
 def served(site: Path) -> Iterator[str]:
-    """The address of the folder, served as `python -m http.server` does, through one `Line`."""
+    """The URL of the folder, served like `python -m http.server`, through one `Line`."""
     line = Line(LINE_BITS / 8)
 
     class Handler(SimpleHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""Visitors' photos asked for in a catalogue of other images, through the real embed, merge and search."""
+"""Searches for visitors' photos in a catalogue of other images, through the real embed, merge and search."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 PAGE = 12
 ASKED = 50
-"""Matches among which the right one is looked for."""
+"""How many matches are requested, to find the right one among them."""
 VERY_LIKELY = 0.8
 DRAWS = 3
-"""Which half is learned from moves a figure by a photo or three."""
+"""Several draws, as the choice of the half that is learned from moves a figure by one to three photos."""
 
 
 class RememberingEmbedder(Embedder):
-    """Embeds no image twice: each photo is asked for several times."""
+    """Embeds no image twice: each photo is searched for several times."""
 
     _seen: dict[bytes, Any]
 
@@ -91,7 +91,7 @@ class Photo:
 
 @dataclass(frozen=True)
 class Asked:
-    """What came of one query. Ranks from 0, `ASKED` where the right one is not among so many."""
+    """The result of one query. Ranks from 0; `ASKED` if the right one is not among that many."""
 
     rank: int
     plain_rank: int
@@ -100,13 +100,13 @@ class Asked:
     shown: bool
     is_across: bool
     stranger: float
-    """Confidence where the right articles are taken away."""
+    """Confidence when the right articles are removed."""
     stranger_shown: bool
 
 
 @contextmanager
 def index_of(articles: Sequence[Article], settings: Settings) -> Iterator[Bench]:
-    """A merged index of the articles in a folder of its own."""
+    """A merged index of the articles in its own folder."""
     own = load_embedder(settings)
     embedder = RememberingEmbedder(own.directory, threads=settings.threads)
     with tempfile.TemporaryDirectory(prefix="visor-bench-") as home:
@@ -170,7 +170,7 @@ class Bench:
                 done(len(some))
 
     def merge(self) -> None:
-        """Merge, and take into use what visitors left."""
+        """Merge, and use what was learned from visitors."""
         documents = self.stores.documents
         sums = VisitorSums(documents, self.embedder.fingerprint)
         calibrator = Calibrator(self.stores.objects, learn=sums.fold, label_words=self.embedder.label_words)
@@ -183,7 +183,7 @@ class Bench:
         self.merge()
 
     def ask(self, photo: Photo) -> Asked:
-        """Search for a photo, plainly as well, and once more without what is right for it."""
+        """Search for a photo, also by plain vectors, and once more without the articles that are right for it."""
         service, data = self.service, photo.path.read_bytes()
         request = SearchRequest(k=ASKED)
         answer = service.search(request, data)
@@ -208,10 +208,10 @@ class Bench:
 
 
 def both_halves(bench: Bench, photos: Sequence[Photo]) -> tuple[list[list[Asked]], list[Asked], float]:
-    """Each photo asked after the other half was, in each of `DRAWS` draws of the halves, and before anybody asked; and
-    how many photos were learned from.
+    """Search for each photo after the other half, in each of `DRAWS` draws of the halves, and before any other search;
+    and how many photos were learned from.
 
-    Photos of which the catalogue has nothing are learned from only.
+    Photos of things that the catalogue does not have are only learned from.
     """
     before: dict[int, Asked] = {}
     draws, learned = list[list[Asked]](), []

@@ -1,4 +1,4 @@
-"""`visor bench life`: photos from life, asked for in the demo's catalogue of drawings."""
+"""`visor bench life`: searches for photos from life in the demo's catalogue of drawings."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from visor_bench.gap import FILE, FOLDER, Article, Photo, both_halves, figures, 
 
 
 @click.command("life")
-@click.option("--queries", type=FOLDER, required=True, help="Photos, a sub-folder a kind.")
+@click.option("--queries", type=FOLDER, required=True, help="Photos, one sub-folder per kind.")
 @click.option("--map", "map_file", type=FILE, required=True, help="JSON: the sub-folder to a pattern of right titles.")
 @as_json
 def life_command(queries: Path, map_file: Path, as_json: bool) -> None:
-    """Find the drawing of what a photo shows, by photos of kinds that the demo's catalogue holds.
+    """Find the drawing of what a photo shows, with photos of kinds that the demo's catalogue holds.
 
-    What photos look like is learned from half of all of them, whatever they show, and the other half is asked for.
+    What photos look like is learned from half of all of them, whatever they show, and the other half is searched for.
     """
     settings = Settings.read()
     articles, photos = drawings_and_photos(queries, map_file, settings)
@@ -43,7 +43,7 @@ def life_command(queries: Path, map_file: Path, as_json: bool) -> None:
 
 
 def drawings_and_photos(queries: Path, map_file: Path, settings: Settings) -> tuple[list[Article], list[Photo]]:
-    """The demo's catalogue, and all photos with what is right for them: nothing for kinds that the map leaves out."""
+    """The demo's catalogue, and all photos with the right articles: none for kinds that the map leaves out."""
     articles = drawings(ensure_demo_pictures(settings.home, say))
     patterns = msgspec.json.decode(map_file.read_bytes(), type=dict[str, str])
     right = {kind: frozenset(a.id for a in articles if re.search(p, a.title)) for kind, p in patterns.items()}

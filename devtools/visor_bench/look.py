@@ -1,6 +1,6 @@
-"""Looks at a picture whenever it is told to. A program of its own, which also runs with an older Visor on its path.
+"""Embeds a picture on request. A separate program, which also runs with an older Visor on its path.
 
-Argument: the file of the picture. For each line of standard input it looks once, and writes a line of JSON.
+Argument: the file of the picture. For each line of standard input it embeds once, and writes a line of JSON.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MANY = 8
 
 
 def first_of(*places: str) -> Any:
-    """What is at the first of the places (`module:name`) that there is: names have moved from version to version."""
+    """The object at the first of the places (`module:name`) that exists: names have moved from version to version."""
     for place in places:
         module, _, name = place.partition(":")
         try:

@@ -31,7 +31,7 @@ BUDGET_S = 60.0
 QUERIES_MIN = 100
 
 Rows = dict[str, dict[str, Any]]
-"""Figures by metric."""
+"""Figures of each metric."""
 
 
 @click.command("metrics")
@@ -76,7 +76,7 @@ def table(vectors: Array, labels: list[str]) -> Rows:
 
 
 def _row(similarities: Callable[[Array], Array], vectors: Array, labels: list[str]) -> dict[str, Any]:
-    """Leave-one-out over all vectors, or over as many, evenly taken, as `BUDGET_S` is enough for."""
+    """Leave-one-out over all vectors, or over as many, evenly spaced, as `BUDGET_S` allows."""
     names, scores = np.array(labels), Scores()
     started = time.perf_counter()
     similarities(vectors[0])
@@ -102,7 +102,7 @@ def _row(similarities: Callable[[Array], Array], vectors: Array, labels: list[st
 
 
 def draw(tables: dict[str, Rows], path: Path, folder: str) -> None:
-    """mAP against milliseconds per query, one point a metric and model."""
+    """mAP against milliseconds per query, one point per metric and model."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 5), layout="constrained")

@@ -1,4 +1,4 @@
-"""`visor bench models`: what models find, how sure they are of it, and what they cost, one beside the other."""
+"""`visor bench models`: what models find, how sure they are of it, and what they cost, side by side."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ COLUMNS = {
 
 @click.command("models")
 @click.argument("names", nargs=-1, required=True)
-@click.option("--folder", "folders", multiple=True, type=FOLDER, help="Labelled photos, a sub-folder a kind.")
+@click.option("--folder", "folders", multiple=True, type=FOLDER, help="Labelled photos, one sub-folder per kind.")
 @click.option("--packshots", type=(FOLDER, FOLDER, FILE), help="As of `bench packshots`: queries, catalogue, map.")
 @click.option("--life", type=(FOLDER, FILE), help="As of `bench life`: queries and map.")
 @click.option("--copies", default=0, help="Pictures of each folder that are edited, as of `bench copies`.")
 @click.option("--splits", default=SPLITS, show_default=True, help="Splits of the kinds, for confidence.")
 @click.option(
-    "--plot", type=click.Path(dir_okay=False, path_type=Path), help="Draw what is found by what it takes (SVG)."
+    "--plot", type=click.Path(dir_okay=False, path_type=Path), help="Draw what is found against what it costs (SVG)."
 )
 @as_json
 def models_command(
@@ -156,7 +156,7 @@ def table(document: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def draw(document: dict[str, dict[str, Any]], path: Path) -> None:
-    """mAP in the learned space by the time of a look, a panel a folder."""
+    """mAP in the learned space against the time of an embedding, one panel per folder."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 

@@ -1,7 +1,7 @@
 """`visor bench operations`: what crawl, embed, compact and search cost in operations of the free tier.
 
-The real use cases run over real stores with a counter around them. Only pictures and model are made up: they cost no
-operation, and vectors of random directions are all the same to the stores.
+The real use cases run over real stores with a counter around them. Only the pictures and the model are made up: they
+cost no operations, and the stores treat vectors of random directions like any others.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ DIMENSION = 64
 PAGE = 100
 K = 12
 APART_S = 43.0
-"""A thousand searches in twelve hours; longer than an instance goes without a look for news."""
+"""Interval of a thousand searches in twelve hours; longer than an instance goes without polling for news."""
 
 RESOURCES = {
     "class_a": "class_a",
@@ -92,7 +92,7 @@ class Catalogue:
 
 @dataclass
 class MadeUpModel:
-    """Stands where the embedder stands: unit vectors of random directions, seeded."""
+    """Replaces the embedder: unit vectors of random directions, seeded."""
 
     fingerprint: str = "made-up"
     dimension: int = DIMENSION
@@ -122,7 +122,7 @@ def picture(item: Item) -> bytes:
 
 
 class AllWell:
-    """Stands where the fetcher stands: every address is still there."""
+    """Replaces the fetcher: every URL is still there."""
 
     def probe(self, url: str, *, is_image: bool) -> Probed:
         return Probed(url=url, permanent_url=url)
@@ -137,9 +137,9 @@ def measure(stores: Stores, settings: Settings, *, images: int = IMAGES, searche
     Returns:
         By step: `crawl` (the first), `recrawl` (nothing changed), `embed` (deliveries included), `fresh_shard` (one
         more batch, seen by a running search), `merge`, `merge_one` (of a single batch more), `cold_start` (the first
-        search included), `look` (for news, where there is none: `LOOKS` of them), `search` (every item new to the
-        instance: the worst), `warm_search` (as it goes on, looks included), `reading` (of `READINGS` items that are new
-        to the instance), `link` (a look at a day's links), and `all` together, with what lies between.
+        search included), `look` (polling for news when there is none: `LOOKS` times), `search` (every item new to the
+        instance: the worst), `warm_search` (later ones, polling included), `reading` (of `READINGS` items that are new
+        to the instance), `link` (a check of a day's links), and `all` together, with what happens in between.
     """
     tally = Tally()
     counted = counting(stores, tally)
@@ -212,7 +212,7 @@ def measure(stores: Stores, settings: Settings, *, images: int = IMAGES, searche
 
 @dataclass
 class Clock:
-    """Seconds that pass when told."""
+    """A clock that advances when told to."""
 
     seconds: float = 0.0
 
@@ -227,7 +227,7 @@ def _text(vector: np.ndarray) -> str:
 
 
 def in_thousands(used: Mapping[str, Usage], settings: Settings, images: int, searches: int) -> dict[str, Any]:
-    """The steps in the words of counted.json: what a thousand of each operation use."""
+    """The steps under the names of counted.json: what a thousand of each operation use."""
     batches = -(-images // settings.batch_size)
     merged = images + settings.batch_size
     delivered = used["crawl"].message_bytes
@@ -238,7 +238,7 @@ def in_thousands(used: Mapping[str, Usage], settings: Settings, images: int, sea
     embed = each(used["embed"], images, "class_a", "class_b", "firestore_reads", "firestore_writes")
     embed["firestore_deletes"] = each(used["embed"], images, "firestore_deletes")["firestore_deletes"]
     embed["pubsub_bytes"] = round((used["embed"].message_bytes + delivered) * 1000 / images, 3)
-    # What a merge costs for each batch, and what it costs besides.
+    # What a merge costs for each batch, and its fixed cost.
     merge, one = used["merge"], used["merge_one"]
     reads = (merge.document_reads - one.document_reads) / batches
     shards = Usage(
@@ -259,7 +259,7 @@ def in_thousands(used: Mapping[str, Usage], settings: Settings, images: int, sea
 
 
 @click.command("operations")
-@click.option("--record", is_flag=True, help="Write the figures into counted.json, from which `visor cost` reckons.")
+@click.option("--record", is_flag=True, help="Write the figures into counted.json, which `visor cost` uses.")
 @as_json
 def operations_command(record: bool, as_json: bool) -> None:
     """Count the operations of a crawl, of embedding, of a merge and of searches, on embedded stores."""

@@ -1,4 +1,4 @@
-"""`visor bench packshots`: people's photos of goods, asked for in a shop's packshots of exactly these."""
+"""`visor bench packshots`: searches for people's photos of goods among a shop's packshots of exactly these goods."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from visor_bench.gap import FILE, FOLDER, Article, Photo, both_halves, figures, 
 
 
 @click.command("packshots")
-@click.option("--queries", type=FOLDER, required=True, help="Photos, a sub-folder a kind.")
+@click.option("--queries", type=FOLDER, required=True, help="Photos, one sub-folder per kind.")
 @click.option("--catalogue", type=FOLDER, required=True, help="A folder with catalogue.json.")
 @click.option("--map", "map_file", type=FILE, required=True, help="JSON: the sub-folder to the catalogue's image.")
 @as_json
 def packshots_command(queries: Path, catalogue: Path, map_file: Path, as_json: bool) -> None:
-    """Find a photo's thing among packshots, having learned from the other half of the photos what photos look like."""
+    """Find a photo's product among packshots, having learned from the other half of the photos how photos look."""
     articles, photos = articles_of(catalogue), photos_of(queries, map_file)
     with index_of(articles, Settings.read()) as bench:
         draws, before, learned = both_halves(bench, photos)
@@ -30,7 +30,7 @@ def packshots_command(queries: Path, catalogue: Path, map_file: Path, as_json: b
 
 
 def articles_of(folder: Path) -> list[Article]:
-    """Of a folder's catalogue.json: a list of objects with title, image, collection and category."""
+    """The articles of a folder's catalogue.json: a list of objects with title, image, collection and category."""
     rows = msgspec.json.decode((folder / "catalogue.json").read_bytes(), type=list[dict[str, object]])
     return [
         Article(

@@ -1,4 +1,4 @@
-"""Whether probabilities mean what they say: the calibration error, what of it is chance, and diagrams."""
+"""Whether probabilities mean what they say: the calibration error, the part of it that is chance, and diagrams."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import numpy as np
 from visor.index.format.container import Array
 
 BINS = 10
-"""Of equal width."""
+"""Number of bins, of equal width."""
 DRAWS = 200
-"""Samples in which chance is measured."""
+"""Samples with which chance is measured."""
 DRAWN_FROM = 5
-"""Answers from which a bin is drawn."""
+"""A bin is drawn from this many answers on."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Said:
         return each
 
     def bins(self) -> tuple[Array, Array, Array]:
-        """Weight, weight times what was said, and weight of what came true, of each bin (10,)."""
+        """Weight, weight times probability, and weight of what came true, of each bin (10,)."""
         number = np.minimum((self.probabilities * BINS).astype(int), BINS - 1)
         values = (self.weights, self.weights * self.probabilities, self.weights * self.true)
         weight, said, true = (np.bincount(number, value, BINS) for value in values)
@@ -50,7 +50,7 @@ class Said:
         return float(np.abs(said - true).sum())
 
     def error_by_chance(self) -> float:
-        """The error that so many answers would have on average if each probability were perfectly right."""
+        """The average error of this many answers if each probability were exactly right."""
         rng, weights = np.random.default_rng(0), self.weights
         effective = max(1, round(1 / float(weights @ weights)))
         errors = []
@@ -61,7 +61,7 @@ class Said:
 
 
 def draw(rows: Mapping[str, Mapping[str, Said]], path: Path) -> None:
-    """Reliability diagrams as SVG: a panel a question, a line a row; the same figures give the same bytes."""
+    """Reliability diagrams as SVG: one panel per question, one line per row; the same figures give the same bytes."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 

@@ -1,4 +1,4 @@
-"""`visor bench seen`: how far is an answer to what a device saw from the answer to its picture?"""
+"""`visor bench seen`: how much does an answer to what a device saw differ from the answer to its picture?"""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from visor_bench.edits import EDITS
 
 PICTURES = 100
 APART = 0.03
-"""Difference of two confidences that is worth to be counted."""
+"""Difference of two confidences that is worth counting."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Pair:
 
     @property
     def changes(self) -> list[str]:
-        """Of matches that both have, the verdicts that differ."""
+        """The verdicts that differ, of matches that both have."""
         found = {match.item.id: match.verdict for match in self.seen.matches}
         both = [(match.verdict, found[match.item.id]) for match in self.picture.matches if match.item.id in found]
         return [f"{one} to {other}" for one, other in both if one != other]
@@ -55,8 +55,8 @@ class Pair:
 @click.option("--pictures", default=PICTURES, show_default=True, help="Pictures that are edited.")
 @as_json
 def seen_command(folder: Path, pictures: int, as_json: bool) -> None:
-    """Index a folder, and ask for pictures of it and for edits of them: once with the picture, and once with what a
-    device sends of it (no pixels: the verdicts then come of the sketch in its hash)."""
+    """Index a folder, and search for pictures of it and edits of them: once with the picture, and once with what a
+    device sends of it (no pixels: the verdicts then come from the sketch in its hash)."""
     settings = msgspec.structs.replace(Settings.read(), backend="local", allow_folders=(str(folder.resolve()),))
     with tempfile.TemporaryDirectory(prefix="visor-bench-") as home:
         own = msgspec.structs.replace(settings, models=settings.models or str(settings.home / "models"))
@@ -86,7 +86,7 @@ def measure(folder: Path, pictures: int, settings: Settings) -> dict[str, Any]:
 
 
 def _asked(service: SearchService, picture: Image.Image, edit: str, leave_out: str) -> Pair:
-    """Both answers. The picture itself is asked for without its item: its matches are then merely similar ones."""
+    """Both answers. The picture itself is searched for without its item, so that its matches are only similar ones."""
     data = io.BytesIO()
     picture.save(data, "PNG", compress_level=1)
     query = service.queries.query(SearchRequest(), data.getvalue(), Stopwatch())

@@ -28,14 +28,16 @@ from visor_bench.embed import jpeg
 
 CLIENTS = (1, 2, 4, 16)
 WARMING = 4
-"""Searches before any counts."""
+"""Searches that are not counted, at the start."""
 
 
 @click.command("serve")
 @click.option("--images", default=10_000, show_default=True, type=click.IntRange(min=100))
-@click.option("--requests", default=96, show_default=True, type=click.IntRange(1), help="For each number of clients.")
+@click.option(
+    "--requests", default=96, show_default=True, type=click.IntRange(1), help="Searches per number of clients."
+)
 @click.option("--picture", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Photo to search for.")
-@click.option("--against", metavar="URL", help="A server of another version, which is asked in turn with this one.")
+@click.option("--against", metavar="URL", help="A server of another version, which is searched in turn with this one.")
 @as_json
 def serve_command(images: int, requests: int, picture: Path | None, against: str | None, as_json: bool) -> None:
     """Search a server on this machine with 4-megapixel JPEGs from 1, 2, 4 and 16 clients at once."""
@@ -57,7 +59,7 @@ def measure(
     progress: Callable[[str], None],
     against: str | None = None,
 ) -> dict[str, Any]:
-    """Fill an index of made vectors, serve it, and ask.
+    """Fill an index of made vectors, serve it, and search it.
 
     Returns:
         `images`, and for each number of `clients`: `requests_per_s`, and `p50_ms` and `p99_ms` of one request; of
@@ -104,7 +106,7 @@ def _asked(client: httpx.Client, server: str, pictures: Sequence[bytes], clients
 
 
 def different(data: bytes, count: int) -> Iterator[bytes]:
-    """The JPEG with something else in a corner, so that none is answered from what is kept of the last queries."""
+    """The JPEG with something else in a corner, so that no answer comes from the cache of the last queries."""
     with Image.open(BytesIO(data)) as image:
         for number in range(count):
             image.paste((number % 16 * 16, number // 16 % 16 * 16, number // 256 % 256), (0, 0, 160, 160))
@@ -115,7 +117,7 @@ def different(data: bytes, count: int) -> Iterator[bytes]:
 
 @contextmanager
 def serving(settings: Settings) -> Iterator[str]:
-    """The address of `visor serve` in a process of its own, whose clients may search as often as they like."""
+    """The URL of `visor serve` in its own process, whose clients may search as often as they like."""
     often = {"SEARCHES_PER_MINUTE": "1000000", "SEARCHES_BURST": "1000000"}
     values = {"HOME": str(settings.home), "MODEL": settings.model, **often}
     mine = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}

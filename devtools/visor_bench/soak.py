@@ -1,7 +1,7 @@
-"""`visor bench soak`: `visor serve` under mixed load, beside crawls, merges, checks of links and a reindex.
+"""`visor bench soak`: `visor serve` under mixed load, during crawls, merges, checks of links and a reindex.
 
-Told is whether any request was answered with an error of ours, what the server's log and the commands said of errors,
-how the server's memory went, and whether every picture is found once at the end.
+It reports whether any request was answered with an error of ours, which errors the server's log and the commands show,
+how the server's memory developed, and whether every picture is found once at the end.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ TROUBLE = re.compile(r"Traceback|\bERROR\b|has a bug here")
 
 @dataclass
 class Soak:
-    """The index, what is asked of its server, and what came of it.
+    """The index, the requests to its server, and their results.
 
     Args:
         root: An empty folder.
@@ -86,7 +86,7 @@ class Soak:
         (self.root / "visor.toml").write_text(feed)
 
     def copy(self, number: int, path: Path) -> None:
-        """The picture of that number, or a turn of them all later, as a file."""
+        """Write the picture of that number, modulo how many there are, to a file."""
         path.write_bytes(self.pictures[number % len(self.pictures)].read_bytes())
 
     def sell(self, request: WerkzeugRequest) -> Response:
@@ -110,7 +110,7 @@ class Soak:
         return {**mine, **{PREFIX + name: str(value) for name, value in own.items()}}
 
     def visor(self, *command: str, **environ: str) -> str:
-        """Run a command beside the server, and note how it ended."""
+        """Run a command while the server runs, and note how it ended."""
         done = subprocess.run(  # noqa: S603
             [sys.executable, "-m", "visor", *command], env=self.environ(**environ), capture_output=True, text=True
         )
@@ -121,7 +121,7 @@ class Soak:
 
     @contextmanager
     def served(self) -> Iterator[tuple[str, int]]:
-        """The address and process id of a running `visor serve`."""
+        """The URL and process id of a running `visor serve`."""
         log = self.root / "serve.log"
         with log.open("w") as file:
             command = [sys.executable, "-m", "visor", "serve", "--port", "0"]
@@ -200,7 +200,7 @@ class Soak:
             self.ask(client, hostile(number, self.ids * 11, self.vectors))
 
     def load(self, address: str, rate: float) -> None:
-        """Clients that together ask `rate` times a second, until `stop`."""
+        """Clients that together send `rate` requests a second, until `stop`."""
         numbers = itertools.count()
 
         def client(own: int) -> None:
@@ -235,7 +235,7 @@ class Soak:
                 self.visor("links", "--limit", "20")
                 self.visor("feedback", "reject", "all")
             if models and (time.monotonic() - started) / (until - started) > models[0][0]:
-                # The first leaves the index to the other model, and the second brings it back.
+                # The first reindex moves the index to the other model, and the second brings it back.
                 self.index_twice()
                 self.model = models.pop(0)[1]
                 self.visor("reindex")
@@ -323,7 +323,7 @@ def measure(settings: Settings, root: Path, *, seconds: float, rate: float) -> d
 @click.option("--rate", default=3.0, show_default=True, help="Requests a second.")
 @as_json
 def soak_command(minutes: float, rate: float, as_json: bool) -> None:
-    """Ask `visor serve` for everything while its index is crawled, merged and embedded again."""
+    """Send `visor serve` every kind of request while its index is crawled, merged and embedded again."""
     with tempfile.TemporaryDirectory(prefix="visor-bench-") as root:
         report = measure(Settings.read(), Path(root), seconds=minutes * 60, rate=rate)
     if as_json:

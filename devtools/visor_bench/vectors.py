@@ -1,8 +1,8 @@
 """Vectors to measure with: real ones mixed and perturbed, seeded.
 
 A made vector is 0.6 of one real vector, 0.25 and 0.15 of two others, and 0.3 times the difference of two more, cut off
-below zero (real ones are square roots of averages) and made unit length. So the made ones keep the spectrum of real
-ones, and a query's neighbours are made of the same pictures as the query and not of noise. Queries are made by the
+below zero (real ones are square roots of averages) and scaled to unit length. So the made ones keep the spectrum of
+real ones, and a query's neighbours come from the same pictures as the query and not from noise. Queries are made by the
 same rule from another seed, so none is in the index.
 """
 
@@ -22,7 +22,7 @@ WEIGHTS = (0.6, 0.25, 0.15, 0.3, -0.3)
 
 
 def stand_ins(count: int = STAND_INS, dimension: int = DIMENSION, seed: int = 0) -> Array:
-    """Where there are no pictures: (count, dimension) float32 with a falling spectrum, non-negative, unit length."""
+    """Used if there are no pictures: (count, dimension) float32 with a falling spectrum, non-negative, unit length."""
     rng = np.random.default_rng(seed)
     rank = 400
     hidden = rng.standard_normal((count, rank)) * np.arange(1, rank + 1) ** -0.6

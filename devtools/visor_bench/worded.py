@@ -1,4 +1,4 @@
-"""`visor bench worded`: how sure answers to words are, alone and beside photos, and how often they are right."""
+"""`visor bench worded`: how sure answers to words are, alone and with photos, and how often they are right."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ from visor_bench.reliability import Said
 
 DRAWS = 2
 SAMPLED = 300
-"""Articles that are asked for, at most."""
+"""Most articles that are searched for."""
 PHOTOS = 162
 DESCRIBED = 8
-"""Words from a description's beginning."""
+"""Number of words from the beginning of a description."""
 LETTERS = "abcdefghiklmnoprstu"
 Right = Callable[[Article], bool]
 
 
 @dataclass(frozen=True)
 class Question:
-    """A text, which articles are right, and which are taken away before it is asked."""
+    """A text, which articles are right, and which are removed before the search."""
 
     kind: str
     text: str
@@ -47,7 +47,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Asked:
-    """What came of one question; not `found`: nothing says it."""
+    """The result of one question; not `found`: no article has these words."""
 
     kind: str
     found: bool
@@ -57,12 +57,12 @@ class Asked:
 
 @click.command("worded")
 @click.option("--catalogue", type=FOLDER, help="A folder with catalogue.json; without it the demo's drawings.")
-@click.option("--queries", type=FOLDER, help="Photos, a sub-folder a kind, to ask for with words beside them …")
+@click.option("--queries", type=FOLDER, help="Photos, one sub-folder per kind, to search for together with words …")
 @click.option("--map", "map_file", type=FILE, help="… and JSON: the sub-folder to the catalogue's image.")
 @as_json
 def worded_command(catalogue: Path | None, queries: Path | None, map_file: Path | None, as_json: bool) -> None:
-    """Ask for articles by their names, categories, descriptions and typos, also for such as are taken away; and beside
-    photos."""
+    """Search for articles by their names, categories, descriptions and typos, also for articles that were removed; and
+    together with photos."""
     settings = Settings.read()
     articles = articles_of(catalogue) if catalogue else drawings(ensure_demo_pictures(settings.home, say))
     asked = [one for seed in range(DRAWS) for one in alone(articles, random.Random(seed))]  # noqa: S311 - no secret
@@ -81,7 +81,8 @@ def worded_command(catalogue: Path | None, queries: Path | None, map_file: Path 
 
 
 def figures(asked: Sequence[Asked]) -> dict[str, Any]:
-    """Of each kind: questions, and shares of them that are right, how sure on average, and called a match."""
+    """For each kind: the number of questions, the share that is right, the mean confidence, and the share called a
+    match."""
     found = [one for one in asked if one.found]
     said = Said(np.array([one.confidence for one in found]), np.array([one.right for one in found]))
     rows: dict[str, Any] = {"calibration_error": round(said.error(), 3)}
@@ -97,7 +98,7 @@ def figures(asked: Sequence[Asked]) -> dict[str, Any]:
 
 
 def questions(articles: Sequence[Article], rng: random.Random) -> Iterator[Question]:
-    """Of each article what people might type, and the same where no article of its title is left."""
+    """What people might type for each article, and the same when no article with its title is left."""
     for a in rng.sample(list(articles), min(SAMPLED, len(articles))):
         same = frozenset(one.id for one in articles if fold(one.title) == fold(a.title))
         words, kin = a.title.split(), frozenset(one.id for one in articles if one.category == a.category)
@@ -150,7 +151,7 @@ def alone(articles: Sequence[Article], rng: random.Random) -> Iterator[Asked]:
 
 
 def beside_photos(articles: Sequence[Article], photos: Sequence[Photo], settings: Settings) -> Iterator[Asked]:
-    """Photos with words of their thing beside them."""
+    """Photos together with words about what they show."""
     rng, known = random.Random(0), {one.id: one for one in articles}  # noqa: S311 - no secret
     some = rng.sample(list(photos), min(PHOTOS, len(photos)))
     with index_of(articles, settings) as bench, progress("Asking", len(some)) as done:
@@ -174,13 +175,13 @@ def beside_photos(articles: Sequence[Article], photos: Sequence[Photo], settings
 
 
 def _titled(text: str, *, whole: bool = False) -> Right:
-    """Articles whose title has all these words; that is this text, if `whole`."""
+    """Articles whose title has all these words, or is exactly this text, if `whole`."""
     asked = set(re.findall(r"\w+", fold(text)))
     return lambda one: fold(one.title) == fold(text) if whole else asked <= set(re.findall(r"\w+", fold(one.title)))
 
 
 def _mistyped(title: str, rng: random.Random) -> str:
-    """With a letter left out, doubled, exchanged with the next or another in one word of five; "" if there is none."""
+    """The text with one letter of a word of five letters or more left out, doubled, swapped or replaced; "" if none."""
     words = title.split()
     places = [place for place, word in enumerate(words) if len(word) >= 5]
     if not places:

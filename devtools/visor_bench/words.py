@@ -1,4 +1,4 @@
-"""`visor bench words`: what finding by words costs beside finding by pictures, and what SQLite's FTS5 would."""
+"""`visor bench words`: what searching by words costs, compared with searching by pictures and with SQLite's FTS5."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from visor_bench.vectors import mixed
 
 QUERIES = 200
 KINDS, BRANDS, SORTS, COLLECTIONS = 20_000, 5_000, 2_000, 80
-"""Different words of each part of a title; which one is meant falls as 1 / rank, as words of catalogues do."""
+"""Different words of each part of a title; their frequency falls as 1 / rank, as in catalogues."""
 ONE_WORD = 0.4
 """Share of the queries that are a single word of a title; the others are its first three."""
 
@@ -63,7 +63,7 @@ def queries_of(said: list[str]) -> list[str]:
 @vector_options
 @as_json
 def words_command(images: int, pictures: Path | None, file: Path | None, model: str | None, as_json: bool) -> None:
-    """Latency, memory and size of finding by words, alone and with a picture, and of SQLite's FTS5."""
+    """Latency, memory and size of searching by words, alone and with a picture, and of SQLite's FTS5."""
     base, _ = base_vectors(pictures, file, model)
     with tempfile.TemporaryDirectory(prefix="visor-bench-") as folder:
         document = measure(images, base, Path(folder), say)
@@ -71,7 +71,7 @@ def words_command(images: int, pictures: Path | None, file: Path | None, model: 
 
 
 def measure(images: int, base: Array, home: Path, say: Callable[[str], None]) -> dict[str, Any]:
-    """Build an index of `images` made vectors with titles under `home`, and FTS5 of the same; ask both in fresh
+    """Build an index of `images` made vectors with titles under `home`, and FTS5 of the same; search both in new
     processes.
 
     Returns:
@@ -115,7 +115,7 @@ def _segments(home: Path) -> Iterator[Container]:
 
 
 def _fts5(path: Path, said: list[str]) -> None:
-    """The words alone, as small as FTS5 makes them: no texts, no places."""
+    """The words alone, as small as FTS5 can store them: no texts, no positions."""
     with contextlib.closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(
             "CREATE VIRTUAL TABLE words USING fts5(title, about, content='', detail=column, "
@@ -151,7 +151,7 @@ def _ask(home: Path, texts: list[str], vectors: Array, *, is_words: bool) -> dic
             "later_page_p50_ms": round(float(np.percentile(later_ms, 50)), 2),
         }
     text_ms = _milliseconds(lambda one: searcher.search(None, k=12, text=texts[one]))
-    # Their files lie in memory in a function, too: in the segment, and unpacked.
+    # Their files are in memory in a function, too: in the segment, and unpacked.
     files = sum(container.tensors["words"].size_bytes for container in _segments(home))
     resident_mb = _private_mb() - before + 2 * files / 1e6
     both_ms = _milliseconds(lambda one: searcher.search(vectors[one], k=12, text=texts[one]))
@@ -198,7 +198,7 @@ def _milliseconds(ask: Callable[[int], object]) -> list[float]:
 
 
 def _private_mb() -> float:
-    """Memory of this process without maps of files, in MB (10⁶ bytes)."""
+    """Memory of this process without mapped files, in MB (10⁶ bytes)."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("RssAnon:"):
             return int(line.split()[1]) * 1024 / 1e6

@@ -1,7 +1,8 @@
-"""The demo on Google's emulators: the deployed functions in processes of their own, fed by Pub/Sub's push.
+"""The demo on Google's emulators: the deployed functions in separate processes, fed by Pub/Sub's push.
 
-Emulated are Cloud Storage (fake-gcs-server), Firestore and Pub/Sub (Google's own). The page is an object in a bucket,
-search, embed and compact run under functions-framework as they do on Google Cloud, and crawl publishes to the topic.
+Cloud Storage is emulated by fake-gcs-server, Firestore and Pub/Sub by Google's own emulators. The page is an object in
+a bucket, search, embed and compact run under functions-framework as they do on Google Cloud, and crawl publishes to the
+topic.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def emulated_cloud(settings: Settings) -> Iterator[Settings]:
             client = storage.Client(project=PROJECT)
             for bucket in (INDEX_BUCKET, PAGE_BUCKET):
                 client.create_bucket(bucket)
-            # The page has the port of the emulator of its bucket.
+            # The page is on the port of the emulator of its bucket.
             settings = msgspec.structs.replace(settings, cors_origins=("*",))
             yield msgspec.structs.replace(settings, backend="gcp", project=PROJECT, bucket=INDEX_BUCKET)
         finally:
@@ -68,14 +69,14 @@ def emulated_cloud(settings: Settings) -> Iterator[Settings]:
 def running_function(
     name: str, settings: Settings, *, signature: str = "http", source: Path = FUNCTIONS, python: str = sys.executable
 ) -> Iterator[str]:
-    """A function under functions-framework in a process of its own; yields its address.
+    """A function under functions-framework in its own process; yields its URL.
 
     Args:
         source: Folder that holds `<name>/main.py`: the checkout's, or one of bundles.
         python: The interpreter of the environment to run it in.
 
     Raises:
-        StoreError: It does not answer within a minute; its output stands on standard error.
+        StoreError: It does not answer within a minute; its output is on standard error.
     """
     port = _free_port()
     command = [python, "-m", "functions_framework", f"--target={name}", f"--source={source / name / 'main.py'}"]
@@ -128,7 +129,7 @@ def subscribe_push(settings: Settings, address: str) -> None:
 
 
 def publish_page(page: Path, config: Mapping[str, Any]) -> str:
-    """Upload the built page to its bucket, with `config.json`; its address there."""
+    """Upload the built page to its bucket, with `config.json`. Returns its URL there."""
     client = storage.Client(project=PROJECT)
     bucket = client.bucket(PAGE_BUCKET)
     for file in sorted(path for path in page.rglob("*") if path.is_file()):
@@ -139,7 +140,7 @@ def publish_page(page: Path, config: Mapping[str, Any]) -> str:
 
 
 def wait_until_embedded(app: App, published: int) -> None:
-    """Until every published item is searchable or recorded as failed.
+    """Wait until every published item is searchable or recorded as failed.
 
     Raises:
         StoreError: It takes longer than a quarter of an hour.
@@ -160,7 +161,7 @@ def wait_until_embedded(app: App, published: int) -> None:
 def emulated_demo(
     settings: Settings, config: Mapping[str, Any], source: tuple[str, Mapping[str, Any]]
 ) -> Iterator[Any]:
-    """The whole demo on emulators: yields the page's address, the endpoint's, and the app that crawled."""
+    """The whole demo on emulators: yields the page's URL, the endpoint's, and the app that crawled."""
     with ExitStack() as stack:
         settings = stack.enter_context(emulated_cloud(settings))
         embed = stack.enter_context(running_function("embed", settings, signature="cloudevent"))

@@ -1,6 +1,6 @@
 """Google's emulators of Firestore and Pub/Sub, and fake-gcs-server, as child processes on free ports of this machine.
 
-They ship because `make demo BACKEND=gcp-emulators` runs on them, as the tests do.
+They are shipped because `make demo BACKEND=gcp-emulators` runs on them, as the tests do.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ READY_S = 120.0
 """A cold Java on a busy machine takes tens of seconds."""
 _STOP_S = 10.0
 JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
-"""Java's second compiler pays off after more minutes than an emulator runs: without it, they take a third less
+"""Java's second compiler pays off only after more minutes than an emulator runs: without it, they use a third less
 processor time."""
 
 
@@ -44,13 +44,13 @@ class _Server:
 
     def start(self, command: Sequence[str], environ: dict[str, str]) -> None:
         with self.log.open("wb") as log:
-            # A session of its own: gcloud starts Java through a shell, and only the group ends them all.
+            # In its own session: gcloud starts Java through a shell, and only ending the group ends them all.
             self.process = subprocess.Popen(  # noqa: S603
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environ, start_new_session=True
             )
 
     def wait_until_ready(self, deadline: float) -> None:
-        """Until it answers HTTP, as each of the three does on its port."""
+        """Wait until it answers HTTP, as each of the three does on its port."""
         while True:
             assert self.process is not None
             if self.process.poll() is not None:
@@ -82,7 +82,7 @@ class _Server:
 
     def _group_lives(self) -> bool:
         assert self.process is not None
-        # Reap the leader, for a zombie keeps its group alive.
+        # Reap the leader, as a zombie keeps its group alive.
         self.process.poll()
         try:
             os.killpg(self.process.pid, 0)
@@ -188,7 +188,7 @@ def _command(name: str, server: _Server, folder: Path) -> list[str]:
 
 
 def _environ(folder: Path) -> dict[str, str]:
-    """This process's own, but for Google's settings: nobody's login or project is read or changed."""
+    """This process's environment without Google's settings: nobody's login or project is read or changed."""
     return {
         "JAVA_TOOL_OPTIONS": JAVA,
         **os.environ,
@@ -200,7 +200,7 @@ def _environ(folder: Path) -> dict[str, str]:
 
 
 def _components() -> bool:
-    """Whether both emulators are beside gcloud, wherever that is installed."""
+    """Whether both emulators are installed with gcloud, wherever that is."""
     gcloud = shutil.which("gcloud")
     assert gcloud is not None
     platform = Path(gcloud).resolve().parent.parent / "platform"

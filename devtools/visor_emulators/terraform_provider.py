@@ -3,9 +3,9 @@
     with StandIn(Project(), schema) as provider:
         subprocess.run(["terraform", "apply"], env=provider.environ(os.environ))
 
-The project refuses as Google does: services that are not on, accounts that are not there, permissions that do not hold
-yet, members that a policy forbids, sizes that Cloud Run has not, data that is protected. Time in it is simulated: it
-passes when Terraform runs `sleep`, which `environ` puts before the real one.
+The project refuses what Google refuses: services that are off, accounts that do not exist, permissions that are not in
+effect yet, members that a policy forbids, sizes that Cloud Run does not have, data that is protected. Its time is
+simulated: it passes when Terraform runs `sleep`, which `environ` puts before the real one.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ class Project:
     """A Google Cloud project, as far as Terraform can tell.
 
     Args:
-        grants_hold_after_s: How long a permission takes to be known everywhere, simulated.
-        services_on_after_s: The same of a service that is enabled by Terraform.
+        grants_hold_after_s: Simulated time until a permission takes effect everywhere.
+        services_on_after_s: The same for a service that Terraform enables.
         services: Those that were on before.
-        identities: Services whose own accounts were made.
+        identities: Services whose own accounts were created.
         constraints: Policies of the organisation that are enforced.
     """
 
@@ -148,7 +148,7 @@ class Project:
 
 
 def _check_size(service: Values) -> None:
-    """Raises Refused for what Cloud Run has not (docs: configuring/cpu, configuring/memory-limits)."""
+    """Raises Refused for sizes that Cloud Run does not have (docs: configuring/cpu, configuring/memory-limits)."""
     cpu, memory = float(service["available_cpu"]), float(service["available_memory"].removesuffix("Mi"))
     if not (cpu in (1, 2, 4, 6, 8) or 0.08 <= cpu < 1) or round(cpu, 3) != cpu:
         raise Refused(f"Error 400: Invalid value specified for cpu: {cpu}")
@@ -161,7 +161,7 @@ def _check_size(service: Values) -> None:
 
 
 class StandIn:
-    """Serves the protocol on a socket of its own until it is closed.
+    """Serves the protocol on its own socket until it is closed.
 
     Args:
         schema: As scripts/terraform_schema.py writes it.
@@ -264,7 +264,7 @@ PROVIDER = {
 }  # fmt: skip
 KINDS = {"string": "string", "number": "number", "boolean": "bool", "any": "string"}
 MADE_BY_GOOGLE = ("id", "project", "member")
-"""Arguments that Google fills in where they are left out; the other ones stay as they are."""
+"""Arguments that Google fills in if they are left out; the others stay as they are."""
 
 
 def _types(names: Mapping[str, Any]) -> list[Values]:
@@ -310,7 +310,7 @@ def _type(kind: str) -> Any:
 
 
 def _with_unknown(known: Values, values: Values) -> Values:
-    """What is known after apply only, marked as such."""
+    """Values that are known only after apply, marked as such."""
     for name in known["attributes"]:
         is_made = name not in known["arguments"] or name in MADE_BY_GOOGLE
         if name in values and values[name] is None and name not in known["blocks"] and is_made:
@@ -322,7 +322,7 @@ def _with_unknown(known: Values, values: Values) -> Values:
 
 
 def _known(known: Values, values: Values, top: Values, type_: str) -> Values:
-    """With everything filled in that Google makes."""
+    """The values, with everything filled in that Google creates."""
     for name, value in values.items():
         if isinstance(value, msgspec.msgpack.Ext):
             values[name] = _made(name, top, type_)
@@ -346,7 +346,7 @@ def _made(name: str, top: Values, type_: str) -> str:
 
 
 def _parts(top: Values, own: str) -> Iterator[str]:
-    """What tells a grant from others on the same thing."""
+    """What distinguishes a grant from others on the same resource."""
     yield from (top[key] for key in ("role", "member") if isinstance(top.get(key), str))
 
 

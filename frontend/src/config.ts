@@ -1,17 +1,17 @@
-/** What the owner of this page says about it, in the file beside it. */
+/** The owner's settings for this page, in the file next to it. */
 export interface Config {
-  /** Address of the search function, or "" where it serves this page itself. */
+  /** URL of the search function, or "" if it serves this page itself. */
   endpoint: string;
-  /** Address of the files of an export, which the page searches itself. */
+  /** URL of the files of an export, which the page searches itself. */
   exported?: string;
-  /** Whether there is a server beside an export, to answer where its files cannot. */
+  /** Whether there is a server in addition to an export, to answer what its files cannot. */
   hasServer?: boolean;
-  /** Address of a folder with the model's files, where they are not to come from the endpoint. */
+  /** URL of a folder with the model's files, if they should not come from the endpoint. */
   models?: string;
   title: string;
   /** One sentence under the headline. */
   tagline?: string;
-  /** Of numbers and names of countries, e.g. `de`; the visitor's if it is not set. */
+  /** Language of numbers and names of countries, e.g. `de`; the visitor's if it is not set. */
   language?: string;
   /** Shown at the foot and in the about panel: licences, credits, 'prices are made up'. */
   notes: Note[];
@@ -22,7 +22,7 @@ export interface Note {
   href?: string;
 }
 
-/** Reads `config.json` anew, so that a changed endpoint is seen at once. Never fails: the defaults suit the same origin. */
+/** Reads `config.json` again, so that a changed endpoint is seen at once. Never fails: the defaults suit the same origin. */
 export async function loadConfig(): Promise<Config> {
   try {
     const response = await fetch(new URL("config.json", document.baseURI), { cache: "no-cache" });

@@ -1,10 +1,10 @@
 import type { Condition, Filters } from "./endpoint/contract";
 
-/** Filters that take several values, in the order in which they are shown. */
+/** Filters that accept several values, in the order in which they are shown. */
 export const LISTS = ["collection", "source", "country", "currency", "label"] as const;
 type Bound = number | string;
 
-/** One thing that somebody chose or refused: a value, a range, or whether it is known. */
+/** One condition that the visitor chose or excluded: a value, a range, or whether it is known. */
 export interface FilterPart {
   /** The name of a list, `price`, `date`, or an attribute after `@`. */
   field: string;
@@ -49,7 +49,7 @@ function attributeParts(filters: Filters, name: string): FilterPart[] {
   return parts;
 }
 
-/** The filters with another condition on an attribute; one that asks for nothing is left out. */
+/** The filters with another condition on an attribute; an empty one is left out. */
 export function withAttribute(filters: Filters, name: string, condition: Condition): Filters {
   const { any = [], none = [], min, max, missing } = condition;
   const kept: Condition = {
@@ -65,11 +65,11 @@ export function withAttribute(filters: Filters, name: string, condition: Conditi
   return Object.keys(attributes).length > 0 ? { ...rest, attributes } : rest;
 }
 
-/** What is asked of a list, a range or an attribute beyond its values and ends. */
+/** Conditions on a list, a range or an attribute besides its values and ends. */
 export const conditionOf = (filters: Filters, field: string): Condition =>
   filters.attributes?.[field.replace(/^@/, "")] ?? {};
 
-/** The filters without anything that is asked of a field. */
+/** The filters without any condition on a field. */
 export function withoutField(filters: Filters, field: string): Filters {
   const rest = withAttribute(filters, field.replace(/^@/, ""), {});
   if (field === "price") return { ...rest, price: null };
@@ -77,7 +77,7 @@ export function withoutField(filters: Filters, field: string): Filters {
   return isList(field) ? { ...rest, [field]: [] } : rest;
 }
 
-/** The filters with a value of a field refused, or not any more. What is refused is not chosen. */
+/** The filters with a value of a field excluded, or no longer excluded. An excluded value is not chosen. */
 export function toggleRefused(filters: Filters, field: string, value: string): Filters {
   const name = field.replace(/^@/, "");
   const { any, none = [], ...rest } = conditionOf(filters, field);

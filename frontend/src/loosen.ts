@@ -6,17 +6,17 @@ import { api, options, pictureOf, query } from "./state";
 import { partName } from "./words/filters";
 import { t } from "./words/messages";
 
-/** Something that is asked for, and how many items there are without it. */
+/** One condition of the question, and how many items there are without it. */
 export interface Loosening {
   name: string;
   count: number;
   change: Partial<Options>;
 }
 
-/** So many searches go into one request. */
+/** Most searches in one request. */
 const SEARCHES_MAX = 16;
 
-/** What to take away from a question that nothing answers, the one that gives most first. */
+/** What to remove from a question without matches, the condition whose removal finds most first. */
 export async function loosenings(signal: AbortSignal): Promise<Loosening[]> {
   const { filters, text } = options.value;
   const { mode, metric, examples, group } = requestNow().request;

@@ -1,16 +1,16 @@
 import { signal } from "@preact/signals";
 
 /**
- * Whether the page is read by the owner of the catalogue: with `?owner` in the address it also shows what concerns
- * nobody else (classes of the safety check, settings in remedies, metrics, free allowances). None of it is a secret.
+ * Whether the owner of the catalogue is reading the page: with `?owner` in the URL it also shows what concerns only the
+ * owner (classes of the safety check, settings in remedies, metrics, free allowances). None of it is a secret.
  */
 export const owner = signal(new URLSearchParams(location.search).has("owner"));
 
 const KEPT = "visor-key";
 
 /**
- * The owner's key, from the link that `visor serve` prints (`#key=…`, which a browser sends to nobody); "" for anybody
- * else. It is taken out of the address, and kept for this tab.
+ * The owner's key, from the link that `visor serve` prints (`#key=…`, which browsers do not send); "" for anybody else.
+ * It is removed from the URL, and kept for this tab.
  */
 export const ownerKey: string = takeKey();
 
@@ -18,7 +18,7 @@ function keyInAddress(): string | null {
   return new URLSearchParams(location.hash.slice(1)).get("key");
 }
 
-/** The link may be opened where the page is open already: then only the address changes. */
+/** The link may be opened in a tab that has the page open already: then only the URL changes. */
 export function followKey(): void {
   addEventListener("hashchange", () => keyInAddress() !== null && location.reload());
 }
@@ -30,7 +30,7 @@ function takeKey(): string {
     if (given !== null) sessionStorage.setItem(KEPT, given);
     return given ?? sessionStorage.getItem(KEPT) ?? "";
   } catch {
-    // Storage may be switched off: then the key lasts as long as the page.
+    // Storage may be switched off: then the key lasts as long as the page is open.
     return given ?? "";
   }
 }

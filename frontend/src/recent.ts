@@ -9,7 +9,7 @@ export interface Recent {
   /** The part of its link after `#`. */
   link: string;
   name: string;
-  /** Its picture, small; "" where there is none to show. */
+  /** Its picture, small; "" if there is none to show. */
   picture: string;
 }
 
@@ -17,7 +17,7 @@ const KEPT = "visor-recent";
 const RECENT_MAX = 8;
 const SIDE = 192;
 
-/** The searches of this browser, the latest first. Nobody else is told. */
+/** The searches of this browser, the latest first. They are not sent to anybody. */
 export const recent = signal<readonly Recent[]>([]);
 
 export function followRecent(): void {
@@ -26,7 +26,7 @@ export function followRecent(): void {
       const kept: unknown = JSON.parse(localStorage.getItem(KEPT) ?? "[]");
       if (Array.isArray(kept)) recent.value = kept.filter(isRecent).slice(0, RECENT_MAX);
     } catch {
-      // Storage may be switched off: then it lasts as long as the page.
+      // Storage may be switched off: then it lasts as long as the page is open.
     }
   };
   read();
@@ -41,11 +41,11 @@ export function followRecent(): void {
   });
 }
 
-/** The small picture of an earlier search by its vector, which a link to it does not hold; null where it is forgotten. */
+/** The small picture of an earlier search by its vector, as a link does not hold the picture; null if it is forgotten. */
 export const pictureOfVector = (vector: string): string | null =>
   recent.value.find(({ link }) => link.endsWith(`q=${toUrlSafe(vector)}`))?.picture || null;
 
-/** Notes an answered search, unless the picture was held back. Made again, it is the latest; a stranger's is not noted. */
+/** Notes an answered search, unless it was held back. A repeated search becomes the latest; a stranger's is not noted. */
 export async function keepRecent({ query, options, answer }: Visit, link: LinkState | null): Promise<void> {
   if (!link || answer.safety?.unsafe || answer.query.blank) return;
   const { text, filters } = options;
@@ -55,7 +55,7 @@ export async function keepRecent({ query, options, answer }: Visit, link: LinkSt
   const known = recent.value.find((one) => one.link === address);
   if (!known && query.kind === "vector") return;
   const picture = query.picture.blob ? await shrink(query.picture.blob) : (query.picture.src ?? "");
-  // The generation and the model are for telling whether a link is out of date; a recent search is made anew.
+  // The generation and the model show whether a link is out of date; a recent search is run again.
   const found = known ?? { link: address, name, picture };
   // Cameras give many photos one name.
   const others = recent.value.filter((one) => one.name !== found.name || one.picture !== found.picture);
@@ -71,7 +71,7 @@ const isRecent = (found: unknown): found is Recent =>
   found !== null &&
   ["link", "name", "picture"].every((part) => typeof (found as Record<string, unknown>)[part] === "string");
 
-/** The picture as a small `data:` address, or "" where the browser cannot draw it. */
+/** The picture as a small `data:` URL, or "" if the browser cannot draw it. */
 async function shrink(blob: Blob): Promise<string> {
   try {
     const bitmap = await createImageBitmap(blob);

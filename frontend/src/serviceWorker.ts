@@ -1,7 +1,7 @@
 /**
- * Keeps the page itself, so that an export works without a network: its files by their names, which change with what is
- * in them, and the page that names them only when all of them are here. Catalogue and model are kept by those who
- * check them.
+ * Keeps the page itself, so that an export works without a network: its files by their names, which change with their
+ * content, and the page that names them only when all of them are here. Catalogue and model are kept by the code that
+ * checks them.
  */
 
 /** What a service worker is, as far as it is used here: TypeScript's own library for workers does not go with the page's. */
@@ -42,7 +42,7 @@ worker.addEventListener("fetch", (event) => {
   else if (request.destination === "image") event.respondWith(fromCache(PICTURES, request));
 });
 
-/** Fetches what is new of the page, then takes it for the page, then drops what is old. */
+/** Fetches the page's new files, then switches to them, then drops the old ones. */
 async function renewShell(): Promise<void> {
   const shell = await caches.open(SHELL);
   const files: string[] = await (await fetch(address(LIST), { cache: "no-cache" })).json();
@@ -57,7 +57,7 @@ async function renewShell(): Promise<void> {
   for (const { url } of await shell.keys()) if (!kept.has(url) && !isRuntime(url)) await shell.delete(url);
 }
 
-/** As the server has it now, or as it was kept. */
+/** The page as the server has it now, or as it was kept. */
 async function fromNetwork(url: string): Promise<Response> {
   try {
     return await fetch(url, { cache: "no-cache" });
@@ -68,7 +68,7 @@ async function fromNetwork(url: string): Promise<Response> {
   }
 }
 
-/** What is kept, else from the server; kept from then on where there is room. */
+/** The kept file, or the server's, which is kept from then on if there is room. */
 async function fromCache(name: string, request: Request): Promise<Response> {
   const kept = await caches.match(request.url);
   if (kept) return kept;

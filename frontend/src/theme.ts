@@ -16,7 +16,7 @@ function chosen(): Theme | null {
 
 export const theme = signal<Theme>(chosen() ?? (dark.matches ? "dark" : "light"));
 
-/** Follows the system until somebody chooses. */
+/** Follows the system until the visitor chooses. */
 export function followTheme(): void {
   const choice = chosen();
   if (choice) document.documentElement.dataset["theme"] = choice;
@@ -31,6 +31,6 @@ export function toggleTheme(): void {
   try {
     localStorage.setItem(KEY, theme.value);
   } catch {
-    // The choice lasts as long as the page.
+    // Then the choice lasts as long as the page is open.
   }
 }

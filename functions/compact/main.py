@@ -1,4 +1,4 @@
-"""The compact function: Cloud Scheduler calls it, shards become segments."""
+"""The compact function: Cloud Scheduler calls it, and it merges shards into segments."""
 
 import functions_framework
 import msgspec
@@ -15,6 +15,6 @@ app = App(settings)
 
 @functions_framework.http
 def compact(request: Request) -> Response:
-    """Merge once, within the function's time. The next call goes on where this one stopped."""
+    """Merge once, within the function's time. The next call continues where this one stopped."""
     report = app.merge(budget_s=settings.compact_budget_s)
     return Response(msgspec.json.encode(report), mimetype="application/json")

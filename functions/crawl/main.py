@@ -1,4 +1,4 @@
-"""The crawl function: Cloud Scheduler calls it, the sources whose time has come are crawled."""
+"""The crawl function: Cloud Scheduler calls it, and it crawls the sources that are due."""
 
 import functions_framework
 import msgspec
@@ -15,5 +15,5 @@ app = App(settings)
 
 @functions_framework.http
 def crawl(request: Request) -> Response:
-    """Crawl what is due, within the function's time. The next call goes on where this one stopped."""
+    """Crawl what is due, within the function's time. The next call continues where this one stopped."""
     return Response(msgspec.json.encode(app.crawl_due()), mimetype="application/json")

@@ -1,4 +1,4 @@
-"""The embed function: Pub/Sub delivers a batch, it becomes a shard and item documents."""
+"""The embed function: Pub/Sub delivers a batch, which becomes a shard and item documents."""
 
 import base64
 
@@ -18,8 +18,8 @@ app = App(settings)
 
 @functions_framework.cloud_event
 def embed(event: CloudEvent) -> None:
-    """Process one delivery. Returning acknowledges it, also if it became a dead letter; raising asks for another."""
-    # functions-framework makes the event of the pushed request, and leaves out how often it was delivered.
+    """Process one delivery. Returning acknowledges it, even if it became a dead letter; raising requests another."""
+    # functions-framework makes the event from the pushed request, and leaves out how often it was delivered.
     pushed = flask.request.get_json(silent=True)
     attempt = int(pushed.get("deliveryAttempt") or 1) if isinstance(pushed, dict) else 1
     message = event.data["message"]

@@ -17,5 +17,5 @@ answer = app.site(msgspec.json.decode(settings.page_config)).answer if settings.
 
 @functions_framework.http
 def search(request: Request) -> Response:
-    """Everything that the page asks for."""
+    """Answer every request of the page."""
     return answer(request)

@@ -1,7 +1,7 @@
 """The switch: when the budget is used up, it closes the endpoint and the page to the public.
 
-It removes `allUsers` from the search function's invokers and from the site bucket's readers, and switches the invoker
-check of a function on that serves the page itself. Nothing is deleted; `visor deploy` opens everything again.
+It removes `allUsers` from the search function's invokers and from the site bucket's readers, and switches on the
+invoker check of a function that serves the page itself. Nothing is deleted; `visor deploy` opens everything again.
 """
 
 import base64
@@ -25,7 +25,7 @@ Policy = dict[str, Any]
 
 @functions_framework.cloud_event
 def switch(event: CloudEvent) -> None:
-    """Handle one budget notification. They arrive several times a day, whatever the cost; raising asks for a retry."""
+    """Handle one budget notification. They arrive several times a day, whatever the cost; raising requests a retry."""
     notification = json.loads(base64.b64decode(event.data["message"]["data"]))
     if not is_used(notification, float(os.environ["SWITCH_CLOSE_AT"])):
         return
@@ -47,7 +47,7 @@ def is_used(notification: dict[str, Any], share: float) -> bool:
 
 
 def close(session: Any, service: str, bucket: str, *, run: str = RUN, storage: str = STORAGE) -> list[str]:
-    """Remove the public from both policies. Returns what was open.
+    """Remove public access from both policies. Returns what was open.
 
     Args:
         session: Sends authorised requests, as `requests.Session` does.
@@ -87,7 +87,7 @@ def close(session: Any, service: str, bucket: str, *, run: str = RUN, storage: s
 
 
 def _close_one(session: Any, address: str, put: Callable[[Policy], Any]) -> bool:
-    """Read, change and write one policy; retried if someone else wrote it meanwhile. False if it was not public."""
+    """Read, change and write one policy; retried if someone else changed it meanwhile. False if it was not public."""
     for attempt in range(ATTEMPTS):
         answer = session.get(address, timeout=TIMEOUT_S)
         answer.raise_for_status()
@@ -113,7 +113,7 @@ def _check_invokers(session: Any, service: str) -> bool:
 
 
 def without_public(policy: Policy) -> Policy | None:
-    """The policy without the public; None if that is the same. Its etag stays, so that a concurrent change is seen."""
+    """The policy without public access; None if it had none. Its etag stays, so that a concurrent change is noticed."""
     bindings = []
     for binding in policy.get("bindings", []):
         members = [m for m in binding.get("members", []) if m not in PUBLIC]

@@ -67,8 +67,8 @@ def body(document: Any) -> SearchRequest:
         (lambda: visor.connect("http://a", timeout_s=math.nan), "timeout_s is nan", "A number of seconds above 0"),
         (lambda: visor.connect("http://a", timeout_s=-1), "timeout_s is -1", "A number of seconds above 0"),
         (lambda: visor.connect("http://a", key="key\n"), "The key holds characters", "Printable ASCII"),
-        (lambda: runs_a_day("every 5 minutes"), "'every 5 minutes' is no cron line", "Five fields"),
-        (lambda: runs_a_day("*/0 * * * *"), "'*/0 * * * *' is no cron line", "Five fields"),
+        (lambda: runs_a_day("every 5 minutes"), "'every 5 minutes' is not a cron line", "Five fields"),
+        (lambda: runs_a_day("*/0 * * * *"), "'*/0 * * * *' is not a cron line", "Five fields"),
         (lambda: request_of("0" * 32, {"k": 0}), "k of the search is 0", "at least 1"),
         (
             lambda: _push_item({"key": "7", "price": "CHF 12"}),

@@ -1,7 +1,7 @@
 """`visor bench cold-start`: from the start of a search process to its first answer, and where the time goes.
 
-The objects lie on fake-gcs-server and the documents in Google's Firestore emulator, as processes of their own on this
-machine; so what is missing of a real cold start is the network's distance and the start of the container.
+The objects are on fake-gcs-server and the documents in Google's Firestore emulator, both processes on this machine; so
+the only parts of a real cold start that are missing are the network's distance and the start of the container.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ PARTS = ("imports", "model", "manifest", "segments", "first_query")
 @click.option("--images", default=100_000, show_default=True, type=click.IntRange(min=100))
 @click.option("--starts", default=STARTS, show_default=True, type=click.IntRange(min=1))
 @click.option("--ask", type=click.Choice(ASKED), default="picture", show_default=True, help="What is searched for.")
-@click.option("--against", type=click.Path(path_type=Path, exists=True), help="Time another checkout in turn.")
+@click.option("--against", type=click.Path(path_type=Path, exists=True), help="Another checkout to time in turn.")
 @as_json
 def cold_start_command(images: int, starts: int, ask: str, against: Path | None, as_json: bool) -> None:
     """Start search processes on an index of made vectors and time each part; prints medians."""
@@ -61,8 +61,8 @@ def measure(
 
     Returns:
         `first_answer_s`, the median from process start to the answer; `parts`, the medians of its parts in seconds,
-        which make up the whole but for the interpreter's own start; `cpu_s` and `resident_mb`; `starts`, all of
-        them; `against`, the same of another checkout.
+        which add up to the whole except the interpreter's own start; `cpu_s` and `resident_mb`; `starts`, all of
+        them; `against`, the same for another checkout.
     """
     from visor.models.build.builder import ensure_model
     from visor.models.store import model_fingerprint
@@ -78,7 +78,7 @@ def measure(
         command = [sys.executable, "-m", "visor_bench.cold_start.process", ask, str(picture)]
         others = [] if against is None else [{**environ, "PYTHONPATH": str(against.resolve() / "shared")}]
         runs: list[list[dict[str, float]]] = [[] for _ in (environ, *others)]
-        # The first start reads the files of the libraries from the disk; a function's image is read by then.
+        # The first start reads the libraries' files from the disk; in a function the image has been read by then.
         for _ in range(starts + 1):
             for own, some in zip(runs, (environ, *others), strict=True):
                 done = subprocess.run(command, env=some, stdout=subprocess.PIPE, text=True, check=True)  # noqa: S603

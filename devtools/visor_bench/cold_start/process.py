@@ -1,6 +1,6 @@
-"""A search process as the function is one, up to its first answer; prints where the time went.
+"""A search process like the function's, up to its first answer; prints where the time went.
 
-It does what functions/search/main.py does under functions-framework, and asks itself over the WSGI interface.
+It does what functions/search/main.py does under functions-framework, and sends itself a request over WSGI.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
 All get the same full unit vectors, as a user would give them, and each is measured against an exact float32 search in
 the space it searches: the peers' is that of the full vectors, Visor's its own projected one (which finds better:
 `visor bench metrics`). With `--projected` the peers get Visor's projected vectors (256 numbers), which they could not
-make themselves; the truth is then one and the same. Visor answers with its whole way: project, scan, re-rank, group,
-ids; once more right before each peer, so that `times_visors_time` compares one minute. A peer that can trade recall for
-time works as little as finds what Visor finds, less `EQUAL_RECALL`, and its best where it cannot.
+make themselves; the true neighbours are then the same for all. Visor runs its whole search: project, scan, re-rank,
+group, ids. It runs again right before each peer, so that `times_visors_time` compares the same minute. A peer that can
+trade recall for time uses the least effort that reaches Visor's recall less `EQUAL_RECALL`, or its most if none does.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ COLUMNS = (
     "effort",
 )
 EQUAL_RECALL = 0.005
-"""Recalls that differ by so little are called equal."""
+"""Recalls that differ by no more than this are called equal."""
 MINUTES = 5.0
 
 Table = dict[str, dict[str, Any]]
@@ -68,7 +68,7 @@ def peers_command(
     plot: Path | None,
     as_json: bool,
 ) -> None:
-    """Recall, latency, build time, size and memory, each peer in a process of its own."""
+    """Recall, latency, build time, size and memory, each peer in its own process."""
     base, origin = base_vectors(pictures, file, model)
     with tempfile.TemporaryDirectory(prefix="visor-peers-") as folder:
         table = measure(images, base, Path(folder), only or tuple(PEERS), projected=projected, minutes=minutes)
@@ -92,7 +92,7 @@ def peers_command(
 def measure(
     images: int, base: Array, folder: Path, names: tuple[str, ...], *, projected: bool = False, minutes: float = MINUTES
 ) -> Table:
-    """A row of figures for `visor` and for each peer, by name; `left_out` says why there are none."""
+    """A row of figures for `visor` and for each peer, by name; if there are none, `left_out` says why."""
     home = folder / "visor"
     built = search_index.build(home, base, images, say)
     queries = np.concatenate(list(vectors.mixed(base, QUERIES, seed=2))).astype(np.float32)
@@ -143,7 +143,7 @@ def ahead(table: Table) -> tuple[list[str], list[str]]:
 
 
 def draw(table: Table, path: Path, images: int) -> None:
-    """Resident memory against time, one point a peer, with its recall: down and left is better."""
+    """Resident memory against time, one point per peer, with its recall: down and left is better."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 5), layout="constrained")
@@ -154,7 +154,7 @@ def draw(table: Table, path: Path, images: int) -> None:
         place = (row["p50_ms"], row["resident_mb"])
         axes.scatter(*place, color="tab:red" if name == "visor" else "tab:blue")
         label = f"{name} ({row['recall_at_12']:.3f})"
-        # Above and below in turn: peers of one sort are near to each other.
+        # Above and below in turn: peers of one sort are close to each other.
         up = 6 if number % 2 else -14
         axes.annotate(label, place, xytext=(0, up), textcoords="offset points", fontsize=8, ha="center")
     axes.margins(0.15)

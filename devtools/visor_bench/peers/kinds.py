@@ -16,17 +16,17 @@ from visor.index.search.candidates import CELLS_DEPTH
 
 K = 12
 BLOCK_ROWS = 8192
-"""Vectors that are handed on at once: they are a mapped file, greater than memory can be."""
+"""Vectors that are passed on at once: they are in a mapped file that may be larger than memory."""
 GRAPH_EFFORTS = (16, 32, 64, 128, 256, 512)
 GRAPH_LINKS, GRAPH_BUILD_EFFORT = 32, 100
 CELL_EFFORTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 """Cells that are visited."""
 REFINED = CELLS_DEPTH
-"""Rows that peers with coarse codes put in order by finer ones, as many as Visor does."""
+"""Rows that peers with coarse codes re-rank by finer ones, as many as Visor does."""
 TRAIN_ROWS = 100_000
-"""Vectors that peers learn cells and codes from, about."""
+"""Approximate number of vectors from which peers learn cells and codes."""
 Search = Callable[[Array, int], Array]
-"""A query (m,) float32 of unit length and an effort to the rows (k,) of its nearest vectors."""
+"""From a query (m,) float32 of unit length and an effort to the rows (k,) of its nearest vectors."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,9 +37,9 @@ class Peer:
     build: Callable[[Array, Path], None]
     open: Callable[[Path], Search]
     efforts: tuple[int, ...] = (0,)
-    """What it can be told to trade time for recall, rising."""
+    """Settings that trade time for recall, ascending."""
     why: str
-    """Where it is ahead of Visor, why."""
+    """Why it is ahead of Visor, where it is."""
 
 
 def _blocks(vectors: Array) -> Iterator[Array]:
@@ -50,7 +50,7 @@ def _blocks(vectors: Array) -> Iterator[Array]:
 def _faiss(
     make: Callable[[int, int], Any], tune: Callable[[Any, int], None] = lambda index, effort: None
 ) -> tuple[Callable[[Array, Path], None], Callable[[Path], Search]]:
-    """`make(rows, dimension)` gives an empty index; `tune(index, effort)` sets what it trades for recall."""
+    """`make(rows, dimension)` returns an empty index; `tune(index, effort)` sets what it trades for recall."""
     import faiss
 
     def build(vectors: Array, path: Path) -> None:
@@ -96,7 +96,7 @@ def _tune_graph(index: Any, effort: int) -> None:
 
 
 def _ivf_fast_scan(rows: int, dimension: int) -> Any:
-    """Cells, four-bit codes in them, and eight bits a number to put the best of them in order."""
+    """Cells, four-bit codes in them, and eight bits a number to re-rank the best."""
     import faiss
 
     kind = f"IVF{cells_of(rows)},PQ{dimension // 4}x4fs,Refine(SQ8)"
@@ -113,7 +113,7 @@ def _tune_cells(index: Any, effort: int) -> None:
 
 
 def cells_of(rows: int) -> int:
-    """As FAISS's and ScaNN's guides have it: about the root of the rows, and enough of them in each to learn from."""
+    """As in FAISS's and ScaNN's guides: about the square root of the rows, with enough rows in each to learn from."""
     return max(1, min(int(rows**0.5), rows // 40))
 
 
@@ -176,7 +176,7 @@ def _hnswlib_open(path: Path) -> Search:
 
 def _usearch(dtype: str) -> tuple[Callable[[Array, Path], None], Callable[[Path], Search]]:
     def told(vectors: Array, path: Path) -> Array:
-        """Whole numbers as wide as they can be: what USearch makes of unit vectors itself uses a few of the 256."""
+        """Integers over the whole range: USearch's own conversion of unit vectors uses only a few of the 256 values."""
         if dtype != "i8":
             return vectors
         scale = float(path.with_suffix(".scale").read_text())

@@ -1,4 +1,4 @@
-"""What peers get: the vectors of a benchmark's index as one file, the queries, and the true neighbours. All by blocks:
+"""Input for peers: the vectors of a benchmark's index as one file, the queries, and the true neighbours. All in blocks:
 a million vectors of 2,048 float32 are 8 GB."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One peer in a process of its own: `build` or `search`. Prints one JSON document."""
+"""One peer in its own process: `build` or `search`. Prints one JSON document."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from visor_bench.peers.kinds import PEERS, K, Search
 from visor_bench.search.process import process_start, resident_mb
 
 SEARCH_S = 20.0
-"""Queries stop after so long."""
+"""Queries stop after this time."""
 MEMORY_SHARE = 0.9
-"""Of the machine's free memory a peer may take this share, so that it ends itself and nobody else."""
+"""A peer may use this share of the machine's free memory, so that running out of it ends no other process."""
 
 
 def main() -> None:
@@ -66,7 +66,7 @@ def _ask(search: Search, effort: int, queries: Array, truth: Array) -> tuple[lis
 
 
 def _bound_memory() -> None:
-    """Files that are mapped do not count: the kernel takes their pages back."""
+    """Mapped files do not count: the kernel can take their pages back."""
     lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
     most = int(int(lines["MemAvailable"].split()[0]) * 1024 * MEMORY_SHARE)
     resource.setrlimit(resource.RLIMIT_DATA, (most, most))

@@ -1,4 +1,4 @@
-"""`visor bench search`: one size of index, Visor against the first prototype's way."""
+"""`visor bench search`: one size of index, Visor against the first prototype's method."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from visor_bench.search.turns import ask_in_turns
 
 QUERIES = 500
 OTHERS = 200
-"""Queries of two other kinds: the photos themselves that the vectors are mixed of, and means of five of them, which are
-near to nothing."""
+"""Queries of two other kinds: the photos from which the vectors are mixed, and means of five of them, which are near to
+nothing."""
 PROTOTYPE_IMAGES = 70_000
-"""Vectors that the prototype's way is timed on at most; a larger index is reckoned from it, for it grows linearly."""
+"""Most vectors on which the prototype is timed; its time grows linearly, so larger indexes are extrapolated."""
 PROTOTYPE_RUNS = 3
 
 
 GROWTH = ("fast_p50_ms", "exact_p50_ms", "resident_mb", "stored_mb", "merge_s", "first_answer_s")
-"""What may grow at most as much as the number of images."""
+"""Figures that may grow at most as much as the number of images."""
 GROWTH_FROM = 1_000_000
-"""Images from which growth is measured unasked."""
+"""From this many images on, growth is measured by default."""
 
 
 @click.command("search")
@@ -44,15 +44,15 @@ GROWTH_FROM = 1_000_000
 @click.option(
     "--smaller",
     type=click.IntRange(min=100),
-    help=f"Measure so many images, too, and print the growth (default: a tenth, from {GROWTH_FROM:,} images on).",
+    help=f"Also measure this many images and print the growth (default: a tenth, from {GROWTH_FROM:,} images on).",
 )
 @click.option(
-    "--keep", type=click.Path(file_okay=False, path_type=Path), help="Build here and leave it (default: /tmp)."
+    "--keep", type=click.Path(file_okay=False, path_type=Path), help="Build here and keep it (default: /tmp)."
 )
 @click.option(
     "--against",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="The `visor` of another checkout: it indexes the same vectors its own way, and both are asked in turns.",
+    help="The `visor` of another checkout: it indexes the same vectors its own way, and both are searched in turns.",
 )
 @as_json
 def search_command(
@@ -87,7 +87,7 @@ def _measure_in(home: Path | None, images: int, base: Array, against: Path | Non
 
 
 def measure_against(command: Path, images: int, base: Array, home: Path) -> dict[str, Any]:
-    """What another checkout's `visor bench search` says of the same vectors, and what `ask_in_turns` gives.
+    """The figures of another checkout's `visor bench search` on the same vectors, and the result of `ask_in_turns`.
 
     Args:
         command: Its `visor`, with its interpreter beside it.
@@ -109,14 +109,14 @@ def measure_against(command: Path, images: int, base: Array, home: Path) -> dict
 
 
 def growth(less: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
-    """How many times as much of everything `more` images take as `less`, and whether none outgrows the images."""
+    """The ratio of each figure at `more` images to that at `less`, and whether none outgrows the images."""
     ratios = {name: round(more[name] / max(less[name], 1e-9), 2) for name in ("images", *GROWTH)}
     linear = all(ratios[name] <= ratios["images"] for name in GROWTH)
     return {"from_images": less["images"], **ratios, "at_most_linear": linear}
 
 
 def measure(images: int, base: Array, home: Path, say: Callable[[str], None]) -> dict[str, Any]:
-    """Build an index of `images` made vectors under `home`, search it in a fresh process, time the prototype's way."""
+    """Build an index of `images` made vectors under `home`, search it in a new process, time the prototype."""
     built = search_index.build(home, base, images, say)
     queries = np.concatenate(list(vectors.mixed(base, QUERIES, seed=2)))
     queries_file = home / "queries.npy"

@@ -1,4 +1,4 @@
-"""A benchmark's index: shards of made vectors, merged by the real merge in a process of its own."""
+"""A benchmark's index: shards of made vectors, merged by the real merge in its own process."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from visor_bench.search.process import MODEL, open_index
 from visor_bench.vectors import BLOCK, mixed
 
 RARE = 10_000
-"""One item in so many has the collection `rare`."""
+"""One item in this many has the collection `rare`."""
 
 
 def build(
@@ -38,11 +38,11 @@ def build(
     """Write shards of `images` made vectors and merge them.
 
     Args:
-        facets_of: What is known of an item, by its number.
+        facets_of: Returns the facets of an item by its number.
 
     Returns:
-        `merge_s`, `merge_peak_mb` (of the merging process), `segments`, `stored_bytes_per_image`, of these
-        `besides_bytes_per_image` are not full vectors, and `hot_bytes_per_image` are what a search reads.
+        `merge_s`, `merge_peak_mb` (of the merging process), `segments`, `stored_bytes_per_image`, of which
+        `besides_bytes_per_image` are not full vectors and `hot_bytes_per_image` are read by a search.
     """
     objects, documents = open_index(home)
     write_shards(objects, documents, base, images, facets_of or bench_facets)

@@ -1,4 +1,4 @@
-"""The process that a benchmark searches in: a fresh one, as a function's instance is."""
+"""The process in which a benchmark searches: a new one, like a function's instance."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from visor.storage.local.objects import FolderObjects
 
 STARTED = time.time()
 MODEL = "bench"
-"""Fingerprint that stands in a benchmark's shards."""
+"""Model fingerprint in a benchmark's shards."""
 
 
 def open_index(home: Path) -> tuple[FolderObjects, SqliteDocuments]:
@@ -95,7 +95,7 @@ def recall(found: list[list[str]], wanted: list[list[str]]) -> float:
 
 
 def process_start() -> float:
-    """Seconds since 1970 at which this process was started, by the kernel's account where it gives one."""
+    """Seconds since 1970 at which this process was started, from the kernel if it reports that."""
     try:
         ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
         up = float(Path("/proc/uptime").read_text().split()[0])
@@ -107,7 +107,7 @@ def process_start() -> float:
 
 
 def resident_mb() -> float:
-    """Resident memory of this process in MB (10⁶ bytes), maps of files included."""
+    """Resident memory of this process in MB (10⁶ bytes), including mapped files."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) * 1024 / 1e6

@@ -1,4 +1,4 @@
-"""Two Visors asked in turns: each in a process of its own over its own index of the same vectors.
+"""Searches two Visors in turns: each in its own process over its own index of the same vectors.
 
 `main` runs by its file's path under either checkout's interpreter, so it imports what either of them has.
 """
@@ -15,12 +15,12 @@ from typing import IO, Any, cast
 import numpy as np
 
 TURN = 25
-"""Queries that one process answers before the other one's turn."""
+"""Queries that one process answers before it is the other one's turn."""
 WARM = 20
 
 
 def ask_in_turns(pythons: tuple[str, str], homes: tuple[Path, Path], queries_file: Path) -> dict[str, Any]:
-    """Ask both for all queries and compare.
+    """Send all queries to both and compare.
 
     Args:
         pythons: The interpreters of this Visor and of the other one.
@@ -29,7 +29,7 @@ def ask_in_turns(pythons: tuple[str, str], homes: tuple[Path, Path], queries_fil
 
     Returns:
         `in_turns_p50_ms`, the other one's `p50_ms`, their ratio `times`, and `times_by_turn`: the median of the
-        ratios of the turns, which a busy minute of the machine moves less.
+        ratios of the turns, which a busy minute of the machine affects less.
     """
     asked = len(np.load(queries_file, mmap_mode="r"))
     processes = [

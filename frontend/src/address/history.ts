@@ -2,7 +2,7 @@ import type { SearchAnswer } from "../endpoint/contract";
 import { type Edit, pictureOf, type Query, subjectOf } from "../state";
 import { asksWithoutPicture, type LinkState, type Options, writeLink } from "./link";
 
-/** One searched page. A link holds only the vector; in this tab the picture itself is remembered as well. */
+/** One result page. A link holds only the vector; in this tab the picture itself is remembered as well. */
 export interface Visit {
   query: Query;
   edit: Edit;
@@ -17,18 +17,18 @@ const visits = new Map<string, Visit>();
 /** The visit that is on the page. */
 let shown: Visit | null = null;
 
-/** The link to a visit, or null where the answer gave nothing to link to. */
+/** The link to a visit, or null if the answer has nothing to link to. */
 export function linkOf({ query, options, answer }: Visit): LinkState | null {
   const { generation, model } = answer.index;
   const picture = pictureOf(query);
   if (picture || (query.kind === "words" && asksWithoutPicture(options)))
     return { query: picture, ...options, generation, model };
-  // The vector of the answer is that of the picture and the examples together.
+  // The answer's vector is that of the picture and the examples together.
   const subject = subjectOf(query, answer);
   return subject && { query: subject, ...options, examples: [], generation, model };
 }
 
-/** A step for a search that is under way: going back gives it up. */
+/** A step for a search that is running: going back cancels it. */
 export function step(): void {
   keepScroll();
   shown = null;
@@ -39,7 +39,7 @@ export function step(): void {
 export function remember(visit: Visit): void {
   const link = linkOf(visit);
   const id = crypto.getRandomValues(new Uint32Array(2)).join("");
-  // What it takes the place of cannot be gone back to.
+  // It is not possible to go back to the visit that it replaces.
   visits.delete(history.state?.visit);
   visits.set(id, visit);
   shown = visit;
@@ -49,7 +49,7 @@ export function remember(visit: Visit): void {
   history.replaceState({ visit: id }, "", address);
 }
 
-/** Notes what became known of the picture that is on the page. */
+/** Notes what has become known about the picture that is on the page. */
 export function amend(query: Query): void {
   if (shown) shown.query = query;
 }
@@ -67,7 +67,7 @@ function keepScroll(): void {
   if (shown) shown.scroll = scrollY;
 }
 
-/** Back to the start page, as a step of its own. */
+/** Back to the start page, as a separate step. */
 export function leave(): void {
   if (location.hash || shown) step();
 }

@@ -1,22 +1,22 @@
 import type { Condition, Filters, Mode, Sort } from "../endpoint/contract";
 import { countFilters, isBound, LISTS } from "../filters";
 
-/** A picture that what is found should be like (`weight` above 0) or not like: an item's, or the visitor's own by its vector. */
+/** A picture that matches should be like (`weight` above 0) or not like: an item's, or the visitor's own by its vector. */
 export type Example = ({ item: string } | { vector: string }) & { weight: number };
 
 export const idOf = (example: Example): string => ("item" in example ? example.item : example.vector);
 
-/** How to search, apart from what picture for. */
+/** How to search, apart from the picture. */
 export interface Options {
   filters: Filters;
   mode: Mode;
   metric: string | null;
   k: number;
-  /** Words, alone or beside a picture. */
+  /** Words, alone or with a picture. */
   text: string;
   examples: readonly Example[];
   sort: Sort;
-  /** How much less of the same is wanted, 0 to 1. */
+  /** How different from each other matches should be, 0 to 1. */
   variety: number;
   /** One result per product. */
   group: boolean;
@@ -24,7 +24,7 @@ export interface Options {
 
 /** What a link to a result page holds. */
 export interface LinkState extends Options {
-  /** Null where words, examples or filters alone say what is looked for. */
+  /** Null if words, examples or filters alone say what is searched for. */
   query: { vector: string } | { item: string } | null;
   /** The index and model that the page was made with, to tell when they have changed. */
   generation: number | null;
@@ -36,7 +36,7 @@ export const K_MAX = 200;
 export const EXAMPLES_MAX = 8;
 const TEXT_MAX = 400;
 const VECTOR = /^[\w-]+$/;
-/** How much an item counts that is, or is not, what is looked for. */
+/** The weight of an item that is, or is not, what is searched for. */
 export const LIKE = 1;
 export const UNLIKE = -0.5;
 export const SORTS: readonly Sort[] = [
@@ -87,7 +87,7 @@ export function writeLink(state: LinkState): string {
   return parts.toString();
 }
 
-/** What a link asks for, or null where it asks for nothing. Parts that make no sense are left out. */
+/** What a link searches for, or null if nothing. Parts that make no sense are left out. */
 export function readLink(hash: string): LinkState | null {
   const parts = new URLSearchParams(hash.replace(/^#/, ""));
   const [item, vector] = [parts.get("item"), parts.get("q")];
@@ -142,7 +142,7 @@ function readFilters(parts: URLSearchParams): Filters {
   const [from, to] = [parts.get("from"), parts.get("to")];
   if (from) filters.date_from = from;
   if (to) filters.date_to = to;
-  // By names that somebody else may have written, such as `__proto__`.
+  // Somebody else may have written the names, such as `__proto__`.
   const attributes = new Map<string, Condition>();
   for (const [key, value] of parts) {
     const [, how, name] = /^(any|none|min|max|missing)\.(.+)$/s.exec(key) ?? [];
@@ -156,7 +156,7 @@ function readFilters(parts: URLSearchParams): Filters {
   return attributes.size > 0 ? { ...filters, attributes: Object.fromEntries(attributes) } : filters;
 }
 
-/** Base64 whose signs need no escaping in an address. */
+/** Base64 whose characters need no escaping in a URL. */
 export const toUrlSafe = (base64: string): string =>
   base64.replaceAll("+", "-").replaceAll("/", "_").replace(/=+$/, "");
 

@@ -1,9 +1,9 @@
-/** Bytes of base64, also of its URL-safe form and without padding. Raises what `atob` raises for anything else. */
+/** Bytes of base64, also in its URL-safe form and without padding. Raises what `atob` raises for anything else. */
 export function fromBase64(text: string): Uint8Array<ArrayBuffer> {
   return Uint8Array.from(atob(text.replaceAll("-", "+").replaceAll("_", "/")), (char) => char.charCodeAt(0));
 }
 
-/** So many at once: more arguments are refused by some engines. */
+/** Most bytes at once: some engines refuse more arguments. */
 const AT_ONCE = 0x8000;
 
 export function toBase64(bytes: Uint8Array): string {

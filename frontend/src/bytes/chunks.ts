@@ -1,28 +1,28 @@
-/** Files that are named by what is in them: fetched, checked, kept in the browser, and fetched again when damaged. */
+/** Files that are named by their content: fetched, checked, kept in the browser, and fetched again when damaged. */
 import { sha256 } from "@noble/hashes/sha2.js";
 import { ChunkTrouble } from "./trouble";
 
 /** One file, as a manifest names it. */
 export interface Chunk {
   url: string;
-  /** Hex digits of the file as it lies on the server, compressed or not: all 64, or the first of them. */
+  /** Hex digits of the file as it is on the server, compressed or not: all 64, or the first of them. */
   sha256: string;
 }
 
-/** How much of what is wanted is here: bytes as they come over the wire. */
+/** How much of the requested files is here: bytes as they come over the wire. */
 export type Progress = (received: number) => void;
 
-/** So many files at once: browsers open six connections to a server. */
+/** Most files at once: browsers open six connections to a server. */
 const AT_ONCE = 6;
 
-/** Where files stay between visits. Without Cache Storage (plain HTTP, some private windows) they stay nowhere. */
+/** Where files stay between visits. Without Cache Storage (plain HTTP, some private windows) they are not kept. */
 export class Chunks {
   /** Whether something could not be kept: storage is full or switched off. */
   isKept = true;
 
   constructor(private readonly cacheName: string) {}
 
-  /** The bytes of a file, checked. Raises `ChunkTrouble`, or what `signal` is aborted with. */
+  /** The bytes of a file, checked. Raises `ChunkTrouble`, or the reason with which `signal` is aborted. */
   async get(chunk: Chunk, signal?: AbortSignal, progress?: Progress): Promise<Uint8Array<ArrayBuffer>> {
     const cache = await this.cache();
     const kept = await cache?.match(chunk.url).catch(() => undefined);
@@ -68,26 +68,26 @@ export class Chunks {
     if (!(await (await this.cache())?.match(chunk.url))) await this.get(chunk);
   }
 
-  /** What is kept under an address, unchecked; null for nothing. */
+  /** What is kept under a URL, unchecked; null if nothing is. */
   async kept(url: string): Promise<Uint8Array<ArrayBuffer> | null> {
     const found = await (await this.cache())?.match(url);
     return found ? new Uint8Array(await found.arrayBuffer()) : null;
   }
 
-  /** Removes what is kept beside these. */
+  /** Removes everything else that is kept. */
   async keepOnly(urls: ReadonlySet<string>): Promise<void> {
     const cache = await this.cache();
     for (const { url } of (await cache?.keys()) ?? []) if (!urls.has(url)) await cache?.delete(url);
   }
 
-  /** Keeps bytes under an address. */
+  /** Keeps bytes under a URL. */
   async keep(url: string, raw: Uint8Array<ArrayBuffer>): Promise<void> {
     const cache = await this.cache();
     try {
       if (cache) await cache.put(url, new Response(raw));
       else this.isKept = false;
     } catch {
-      // Storage is full: the visit goes on with what is in memory.
+      // Storage is full: the visit continues with what is in memory.
       this.isKept = false;
     }
   }
@@ -140,7 +140,7 @@ export async function inflated(bytes: Uint8Array<ArrayBuffer>): Promise<Uint8Arr
 const isWhole = async (bytes: Uint8Array<ArrayBuffer>, { sha256: wanted }: Chunk): Promise<boolean> =>
   (await digestOf(bytes)).startsWith(wanted);
 
-/** SHA-256 in hex. Browsers keep their own to pages that came by HTTPS or from this machine. */
+/** SHA-256 in hex. Browsers offer their own only to pages that came by HTTPS or from this machine. */
 export async function digestOf(bytes: Uint8Array<ArrayBuffer>): Promise<string> {
   const digest = globalThis.crypto?.subtle
     ? new Uint8Array(await crypto.subtle.digest("SHA-256", bytes))

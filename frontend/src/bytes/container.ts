@@ -1,6 +1,6 @@
 /**
  * The file format of segments, shards and exports: safetensors with a kind and a format version
- * (`shared/visor/index/format/container.py`). What is damaged was refused before by the whole file's checksum.
+ * (`shared/visor/index/format/container.py`). Damaged files were refused before, by the checksum of the whole file.
  */
 import { ChunkTrouble } from "./trouble";
 
@@ -29,7 +29,7 @@ interface Entry {
   data_offsets: [number, number];
 }
 
-/** An opened file. Tensors lie in its bytes, which nobody may write to. */
+/** An opened file. Tensors are views of its bytes, which must not be changed. */
 export class Container {
   private constructor(
     readonly name: string,
@@ -39,7 +39,7 @@ export class Container {
     private readonly start: number,
   ) {}
 
-  /** Reads the header. Raises `ChunkTrouble` for what is no such file, and for one of a later version. */
+  /** Reads the header. Raises `ChunkTrouble` if this is not such a file, or one of a later version. */
   static open(name: string, bytes: Uint8Array<ArrayBuffer>, kind: string): Container {
     try {
       const length = Number(new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0, true));
@@ -64,7 +64,7 @@ export class Container {
     return this.entry(tensor).shape;
   }
 
-  /** One tensor, flat, where it lies; halves (F16) as the 16 bits of each. */
+  /** One tensor, flat, without a copy; halves (F16) as the 16 bits of each. */
   tensor(tensor: string): Tensor {
     const { dtype, data_offsets: place } = this.entry(tensor);
     const Type = TYPES[dtype];

@@ -1,9 +1,9 @@
-/** IEEE 754 half precision, which no browser's typed arrays had for long. */
+/** IEEE 754 half precision, which browsers' typed arrays did not have for a long time. */
 
 const FLOAT = new Float32Array(1);
 const BITS = new Uint32Array(FLOAT.buffer);
 
-/** The number that 16 bits stand for. */
+/** The number that 16 bits represent. */
 function halfToNumber(half: number): number {
   const exponent = (half >> 10) & 0x1f;
   const fraction = half & 0x3ff;
@@ -15,7 +15,7 @@ function halfToNumber(half: number): number {
 
 let table: Float32Array<ArrayBuffer> | null = null;
 
-/** Halves as floats. All 65,536 are looked up: vectors are millions of them. */
+/** Halves as floats. All 65,536 come from a table: vectors have millions of them. */
 export function fromHalves(halves: Uint16Array): Float32Array<ArrayBuffer> {
   table ??= Float32Array.from({ length: 0x10000 }, (_, half) => halfToNumber(half));
   const found = new Float32Array(halves.length);
@@ -49,7 +49,7 @@ export function roundedToEven(value: number): number {
   return floor % 2 === 0 ? floor : floor + 1;
 }
 
-/** Bytes, wherever they lie, as little-endian halves. */
+/** Bytes, at any offset, as little-endian halves. */
 export function halvesOf(bytes: Uint8Array): Uint16Array<ArrayBuffer> {
   return new Uint16Array(bytes.slice().buffer);
 }

@@ -1,7 +1,7 @@
 /**
  * What can be wrong with a file that a page fetches for itself:
  *
- * - damaged: its bytes are not those that its name promises, also when fetched once more
+ * - damaged: its bytes are not those that its name promises, even when fetched again
  * - missing: the server does not have it (404, 410)
  * - refused: the server answered with another status
  * - silent: nothing came, or only a part
@@ -12,9 +12,9 @@ export type ChunkTroubleKind = "damaged" | "missing" | "refused" | "silent" | "n
 export class ChunkTrouble extends Error {
   constructor(
     readonly kind: ChunkTroubleKind,
-    /** The file's address or name. */
+    /** The file's URL or name. */
     readonly file: string,
-    /** Of the server's answer, where it is refused or missing. */
+    /** The status of the server's answer, if the file is refused or missing. */
     readonly status = 0,
   ) {
     super(`${kind}: ${file}`);

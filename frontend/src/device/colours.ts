@@ -11,7 +11,7 @@ const GROUND_SHARE = 0.75;
 
 type Triple = readonly [number, number, number];
 
-/** What colours a picture, or a part of it, has: roots of a soft histogram in 162 bytes. A plain ground is left out. */
+/** The colours of a picture, or of a part of it: roots of a soft histogram in 162 bytes. A plain background is left out. */
 export function colourSignature(pixels: Pixels, box?: Edges): Uint8Array {
   const { data } = resize(pixels, SIDE, SIDE, "box", box);
   const lab = Array.from({ length: SIDE * SIDE }, (_, i) => {
@@ -34,7 +34,7 @@ export function borderOf<T>(rows: readonly T[], width: number, height: number): 
   return [...rows.slice(0, width), ...rows.slice(-width), ...column(0), ...column(width - 1)];
 }
 
-/** Of each of three numbers by itself. */
+/** For each of three numbers separately. */
 export function medians(all: readonly Triple[]): Triple {
   const median = (channel: 0 | 1 | 2) => {
     const sorted = Float64Array.from(all, (one) => one[channel]).sort();

@@ -1,7 +1,7 @@
 import { borderOf, medians } from "./colours";
 import { type Pixels, resize, sampled } from "./pixels";
 
-/** As in visor/imaging/content.py, which says what each limit tells apart. */
+/** As in visor/imaging/content.py, which says what each limit distinguishes. */
 const SIDE = 128;
 const SIDE_MIN = 8;
 const COARSE_SIDE = 64;
@@ -25,7 +25,7 @@ const CUT = "The lower part of this picture is missing: only a part of it has ar
 
 type Triple = readonly [number, number, number];
 
-/** Why there is nothing to compare in a picture; null where there is something. */
+/** Why there is nothing to compare in a picture; null if there is something. */
 export function emptiness(pixels: Pixels): string | null {
   const coarse = scaled(pixels, COARSE_SIDE, COARSE_SIDE);
   if (correlation(coarse.map(lumaOf)) < CORRELATION_MIN) return NOISE;
@@ -97,7 +97,7 @@ function widened(mask: boolean[], width: number): boolean[] {
   return wide;
 }
 
-/** Clearly different colours, the most frequent first taking what is near to it. */
+/** Clearly different colours; the most frequent one first takes those that are near to it. */
 function coloursOf(pixels: Pixels): number {
   let left = triples(sampled(pixels, COARSE_SIDE, COARSE_SIDE));
   const enough = COLOUR_SHARE_MIN * left.length;
@@ -128,7 +128,7 @@ function correlation(luma: readonly number[]): number {
   return variance <= 1 ? 1 : (across + down) / (luma.length - COARSE_SIDE) / 2 / variance;
 }
 
-/** The share of the height, from the bottom up, that has one colour which the rest of the border has not. */
+/** The share of the height, from the bottom up, that has one colour which the rest of the border does not have. */
 function missingShare(square: readonly Triple[]): number {
   const row = (y: number) => square.slice(y * COARSE_SIDE, (y + 1) * COARSE_SIDE);
   const fill = mean(row(COARSE_SIDE - 1));

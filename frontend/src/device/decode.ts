@@ -14,15 +14,15 @@ export class Undecodable extends Error {}
 /** A picture, upright, in sRGB, and no larger than needed. */
 export interface Decoded {
   pixels: Pixels;
-  /** As it came. */
+  /** The original size. */
   width: number;
   height: number;
 }
 
 /**
- * The picture in a file: of an animation the first frame that is not blank.
+ * The picture in a file; in an animation, the first frame that is not blank.
  *
- * `side`: what the shorter side keeps at least where the picture is scaled down by a whole factor, as the server does.
+ * `side`: least length of the shorter side if the picture is scaled down by a whole factor, as the server does.
  */
 export async function decode(file: Blob, side: number): Promise<Decoded> {
   const frames = await framesOf(file);
@@ -36,7 +36,7 @@ export async function decode(file: Blob, side: number): Promise<Decoded> {
       if (deviation >= FRAME_DEVIATION_MIN) break;
     }
   } catch (error) {
-    // What came before a broken frame is a picture all the same.
+    // The frames before a broken one are still pictures.
     if (!best) throw new Undecodable(String(error));
   }
   if (!best) throw new Undecodable("no frame");
@@ -54,7 +54,7 @@ async function framesOf(file: Blob): Promise<AsyncIterable<ImageBitmap | VideoFr
       const track = decoder.tracks.selectedTrack;
       if (track && track.frameCount > 1) return moving(decoder, Math.min(track.frameCount, FRAMES_MAX));
     } catch {
-      // The other way says whether it is a picture.
+      // The other way finds out whether it is a picture.
     }
     decoder.close();
   }
@@ -89,7 +89,7 @@ function scaled(source: ImageBitmap | VideoFrame, side: number): Decoded {
   return { pixels: scaledDown(width, height, factor, rowsOf), width, height };
 }
 
-/** What a transparent picture is laid on: white, unless it shows something white. */
+/** The background for a transparent picture: white, unless it shows something white. */
 function groundOf(source: ImageBitmap | VideoFrame, width: number, height: number): string {
   const [columns, rows] = [Math.min(width, SAMPLES_SIDE), Math.min(height, SAMPLES_SIDE)];
   const context = contextOf(columns, rows);

@@ -1,11 +1,11 @@
 import type { Looked, Reason, Report, Task } from "./messages";
 
-/** This device could not look. */
+/** This device could not embed the picture. */
 export class DeviceTrouble extends Error {
   constructor(
     readonly reason: Reason,
     detail: string,
-    /** Of what is left of the picture, where that is too little. */
+    /** Size of what is left of the picture, if that is too little. */
     readonly size?: [number, number],
   ) {
     super(detail);
@@ -18,7 +18,7 @@ interface Waiting {
   progress: ((bytes: number) => void) | undefined;
 }
 
-/** The worker that looks, started when it is first needed. What it dies of fails what waits for it. */
+/** The worker that embeds, started when it is first needed. If it dies, everything that waits for it fails. */
 export class Device {
   private worker: Worker | null = null;
   private waiting = new Map<number, Waiting>();
@@ -33,7 +33,7 @@ export class Device {
     });
   }
 
-  /** Ends the worker, and with it all that it keeps in memory. */
+  /** Ends the worker, and frees all that it keeps in memory. */
   stop(why: Error = new DeviceTrouble("unable", "stopped")): void {
     this.worker?.terminate();
     this.worker = null;

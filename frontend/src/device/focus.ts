@@ -2,7 +2,7 @@ import { roundedToEven } from "../bytes/float16";
 import type { Box } from "../endpoint/contract";
 import { cropped, type Edges, edgesOf, type Pixels } from "./pixels";
 
-/** Pixels: a smaller box holds nothing to look at. */
+/** Pixels: a smaller box has nothing to recognise. */
 const BOX_SIDE_MIN = 8;
 
 /** So little of a picture is left that there is nothing to search for. */
@@ -16,8 +16,8 @@ export class TooLittle extends Error {
 }
 
 /**
- * What counts of a picture, as visor/search/query.py cuts it: the part within `box`, cut down to what `exclude` leaves
- * of it, whose excluded parts get the mean colour of the rest.
+ * The part of a picture that counts, as visor/search/query.py cuts it: the part within `box`, cropped to what `exclude`
+ * leaves of it; the excluded parts get the mean colour of the rest.
  */
 export function focus(pixels: Pixels, box: Box | null, exclude: readonly Box[]): Pixels {
   if (box === null && exclude.length === 0) return pixels;

@@ -79,7 +79,7 @@ function samples(rows: Float32Array): Float32Array {
   return kept;
 }
 
-/** Pillow's tables of 6 bits behind the point: luma is rounded, colours are cut off. */
+/** Pillow's tables with 6 fractional bits: luma is rounded, colours are truncated. */
 const part = (weight: number, value: number) => Math.trunc(weight * 64 * value + 0.5);
 
 function ycbcrPlanes(pixels: Pixels): [Float32Array, Float32Array, Float32Array] {

@@ -89,7 +89,7 @@ export function tellingParts(warmth: Float32Array): Box[] {
   return chosen.slice(0, REGIONS_MAX);
 }
 
-/** Boxes around what hangs together, also by corners, row by row by their first cell. */
+/** Boxes around connected cells, also by corners, in the order of their first cells, row by row. */
 function islands(mask: Float32Array): Box[] {
   const left = mask.slice();
   const found: Box[] = [];

@@ -21,9 +21,9 @@ import {
   viewOf,
 } from "./vector";
 
-/** Probability of a label from which a part of a picture has it. */
+/** Least probability at which a part of a picture has a label. */
 const LABEL_MIN = 0.25;
-/** How many times finer a picture is decoded that parts are left out of: little may be left. */
+/** How many times finer a picture with excluded parts is decoded: little may be left of it. */
 const EXCLUDED_FROM = 4;
 
 /** One output of a network, for one picture. */
@@ -36,7 +36,7 @@ export interface Tensor {
 export interface Runner {
   /** Shape of its input. */
   input: number[];
-  /** Places of taps and head among its outputs, where Visor did not make the file. */
+  /** Positions of taps and head among its outputs, if Visor did not make the file. */
   outputs: number[];
   run(input: Float32Array): Promise<Tensor[]>;
 }
@@ -51,14 +51,14 @@ export function sideFor(model: DeviceModel, box: Box | null, exclude: readonly B
   return Math.round(side) * (exclude.length > 0 ? EXCLUDED_FROM : 1);
 }
 
-/** Looks at pictures as the server would (visor/search/query.py, `_seen`). */
+/** Embeds pictures as the server would (visor/search/query.py, `_seen`). */
 export class Looker {
   constructor(
     private readonly model: DeviceModel,
     private readonly runners: ReadonlyMap<string, Runner>,
   ) {}
 
-  /** What counts of a picture; the size is that of the whole one. */
+  /** The part of a picture that counts; the size is that of the whole picture. */
   async look(pixels: Pixels, { width, height }: Omit<Decoded, "pixels">): Promise<Seen> {
     const { parts } = this.model.description;
     const seen = await this.outputsOf(pixels);
@@ -85,7 +85,7 @@ export class Looker {
     return { ...found, closer: bytesOf(await this.closer(pixels, seen), middle) };
   }
 
-  /** Up to four parts of a picture in which what is special about it sits, each with its label. */
+  /** Up to four parts of a picture that show what is special about it, each with its label. */
   async regions(pixels: Pixels): Promise<Region[]> {
     const maps = await this.maps(pixels);
     if (maps.length === 0) return [];
@@ -103,7 +103,7 @@ export class Looker {
     return found;
   }
 
-  /** Where in a picture sits what has these shares of a likeness: `GRID` rows of cells from 0 to 1. */
+  /** Where in a picture the likeness with these shares is: `GRID` rows of cells from 0 to 1. */
   async warmth(pixels: Pixels, shares: Float32Array): Promise<Float32Array> {
     return heat(await this.maps(pixels), shares);
   }
@@ -116,7 +116,7 @@ export class Looker {
     return found;
   }
 
-  /** Networks that look at the whole only gain nothing by a closer look. */
+  /** Networks that see only the whole picture gain nothing from a closer look. */
   private async closer(pixels: Pixels, seen: readonly Outputs[]): Promise<Outputs[]> {
     const found: Outputs[] = [];
     for (const [place, { network }] of this.model.description.parts.entries()) {
@@ -197,7 +197,7 @@ const mapOf = ({ shape, data }: Tensor): FeatureMap => {
   return { edge: Math.round(Math.sqrt(data.length / channels)), channels, data };
 };
 
-/** PyTorch's order of axes as the other one. */
+/** Changes PyTorch's order of axes into the other one. */
 function channelsLast({ shape, data }: Tensor, isPlanar: boolean): Tensor {
   if (!isPlanar || shape.length < 4) return { shape, data };
   const [channels, rows, columns] = shape.slice(-3) as [number, number, number];

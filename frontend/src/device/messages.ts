@@ -1,14 +1,14 @@
 import type { Box } from "../endpoint/contract";
 import type { Described } from "./model";
 
-/** A picture and what counts of it. */
+/** A picture and the part of it that counts. */
 export interface Looked {
   file: Blob;
   box: Box | null;
   exclude: readonly Box[];
 }
 
-/** What the page asks its worker for. */
+/** The page's requests to its worker. */
 export type Task =
   | ({ do: "load" } & Described)
   | ({ do: "look" } & Looked)
@@ -16,17 +16,17 @@ export type Task =
   | ({ do: "warmth"; shares: Float32Array } & Looked);
 
 /**
- * Why a device cannot look:
+ * Why a device cannot embed a picture:
  *
  * - undecodable: this browser does not decode the picture's format
- * - little: nearly nothing is left of the picture by the box and the paint
- * - download: a file of the model did not come, or not whole
- * - damaged: it came twice with other bytes than its name promises
+ * - little: the box and the paint leave almost nothing of the picture
+ * - download: a file of the model did not arrive, or not completely
+ * - damaged: it arrived twice with other bytes than its name promises
  * - unable: no WebAssembly, no memory, or the runtime refused the model
  */
 export type Reason = "undecodable" | "little" | "download" | "damaged" | "unable";
 
-/** What the worker says of the task with that number. */
+/** What the worker reports about the task with that number. */
 export type Report = { id: number } & (
   | { progress: number }
   | { result: unknown }

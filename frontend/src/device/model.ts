@@ -1,7 +1,7 @@
 import { Chunks, type Progress } from "../bytes/chunks";
 import type { DeviceModel as Told } from "../endpoint/contract";
 
-/** What `GET /v1/model` tells (visor/models/device.py): what a device needs to look as the index's model does. */
+/** The answer of `GET /v1/model` (visor/models/device.py): what a device needs to embed as the index's model does. */
 export interface DeviceModel {
   fingerprint: string;
   allowed: boolean;
@@ -10,7 +10,7 @@ export interface DeviceModel {
   description: { name: string; dimension: number; parts: Part[] };
   label_names: string[];
   files: ModelFile[];
-  /** Of all files. */
+  /** Size of all files. */
   size_bytes: number;
   licences: string;
   centre_share: number;
@@ -47,25 +47,25 @@ export interface Preprocessing {
 
 export interface ModelFile {
   network: string;
-  /** Relative to the address of the description. */
+  /** Relative to the URL of the description. */
   url: string;
   size_bytes: number;
   sha256: string;
-  /** Places of taps and head in a file that Visor did not make; none: averaged taps, the head, then the maps. */
+  /** Positions of taps and head in a file that Visor did not make; none: averaged taps, the head, then the maps. */
   outputs: number[];
 }
 
-/** Order of the head of safety. */
+/** Order of the classes of the safety head. */
 export const SAFETY_CLASSES = ["drawing", "hentai", "neutral", "porn", "sexy"];
 
 const CACHE = "visor-model";
 
-/** A model's description and where it stands. */
+/** A model's description and where it is. */
 export interface Described {
   model: Told;
-  /** Address that the files' addresses are relative to. */
+  /** URL to which the files' URLs are relative. */
   base: string;
-  /** Folder of files named by their checksums, where the owner has them served from elsewhere. */
+  /** Folder of files named by their checksums, if the owner serves them from elsewhere. */
   models?: string;
 }
 
@@ -81,11 +81,11 @@ export async function modelFiles(
   const wanted = described.model.files ?? [];
   const chunks = new Chunks(CACHE);
   const files = new Map<string, Uint8Array<ArrayBuffer>>();
-  // One after the other: what has come whole is kept when the tab is closed before the rest has.
+  // One after the other: complete files are kept if the tab is closed before the rest has arrived.
   for (const file of wanted) {
     files.set(file.network, await chunks.get({ ...file, url: addressOf(file, described) }, signal, progress));
   }
-  // A visit that has all of it asks for nothing.
+  // A visit that has all files requests nothing.
   await chunks.keep(keptAs(described), new TextEncoder().encode(JSON.stringify(described)));
   const kept = [...wanted.map((file) => addressOf(file, described)), keptAs(described)];
   await chunks.keepOnly(new Set(kept)).catch(() => undefined);
@@ -94,7 +94,7 @@ export async function modelFiles(
 
 const keptAs = ({ model, base }: Described): string => new URL(`?kept=${model.fingerprint}`, base).href;
 
-/** The description of a model as it was kept with its files; null where it was not. */
+/** The description of a model as it was kept with its files; null if it was not. */
 export async function keptModel(fingerprint: string): Promise<Described | null> {
   const cache = await openCache();
   const found = (await cache?.keys())?.find(({ url }) => url.endsWith(`?kept=${fingerprint}`));
@@ -125,7 +125,7 @@ const USUAL = { reason: "", label_names: [], files: [], size_bytes: 0, closer: f
 const USUAL_LOOK = { centre_share: 0.875, closer_views: [0.6, 0.4] };
 const USUAL_PREPROCESSING = { views: ["whole"] satisfies View[], order: "rgb" } as const;
 
-/** A description as it was sent: what is as usual was left out of it. */
+/** A description as it was sent: defaults were left out of it. */
 export function readModel(found: Told): DeviceModel {
   const parts = found.description.parts.map(({ network, weight }) => {
     const preprocessing = { ...USUAL_PREPROCESSING, ...network.preprocessing } as Preprocessing;

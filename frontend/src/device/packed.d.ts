@@ -1,5 +1,5 @@
 declare module "*?packed" {
-  /** Address of the file, packed by gzip. */
+  /** URL of the file, packed by gzip. */
   const url: string;
   export default url;
 }

@@ -66,7 +66,7 @@ function sharesOf(length: number, from: number, to: number, size: number, { supp
   return found;
 }
 
-/** Bits behind the point of Pillow's integer arithmetic. */
+/** Fractional bits of Pillow's integer arithmetic. */
 const BITS = 22;
 const HALF = 1 << (BITS - 1);
 
@@ -80,7 +80,7 @@ const clipped = (sum: number): number => Math.min(Math.max(Math.floor(sum / (1 <
 /**
  * The part of a picture within `box` at another size, as Pillow's `resize` makes it, level by level.
  *
- * `gap`: Pillow's `reducing_gap`: where there are so many times more pixels than needed, whole blocks of them are
+ * `gap`: Pillow's `reducing_gap`: if there are this many times more pixels than needed, whole blocks of them are
  * averaged first.
  */
 export function resize(
@@ -203,7 +203,7 @@ function reduced(
   return { data: out, width: columns, height: rows, step: 3 };
 }
 
-/** Single pixels of a picture, as Pillow's nearest neighbour picks them. */
+/** Single pixels of a picture, picked as by Pillow's nearest neighbour. */
 export function sampled({ data, width, height, step }: Pixels, columns: number, rows: number): Pixels {
   const out = new Uint8Array(columns * rows * 3);
   let y = height / rows / 2;
@@ -276,7 +276,7 @@ export function resizedPlane(plane: Float32Array, edge: number, size: number): F
         for (let i = 0; i < (count[x] as number); i++) {
           sum += (rows[y * edge + (first[x] as number) + i] as number) * (shares[x * reach + i] as number);
         }
-        // Columns and rows change places, so that the same goes on along the other axis.
+        // Columns and rows are swapped, so that the same code works along the other axis.
         out[x * height + y] = sum;
       }
     }

@@ -7,34 +7,34 @@ import { Device, DeviceTrouble } from "./device";
 import type { Looked, Reason } from "./messages";
 import { type Described, keptModel, missingBytes } from "./model";
 
-/** Whether this device looks at pictures, as somebody chose it; `starting` while it is tried. */
+/** Whether this device embeds pictures, as the visitor chose; `starting` while it is tried. */
 const KEPT = "visor-device";
-/** The runtime, which the page itself serves, as it lies there. */
+/** The runtime as the page itself serves it. */
 const RUNTIME_BYTES = 3_100_000;
 
 /** What the index's owner offers to devices (`device` of `GET /v1/stats`). */
 export interface Offer {
   /** The model's fingerprint. */
   model: string;
-  /** Whether an able device looks without being told to. */
+  /** Whether an able device embeds pictures by default. */
   isDefault: boolean;
   bytes: number;
   closer: boolean;
 }
 
-/** What is offered; null where nothing is; undefined until the server said so. */
+/** What is offered; null if nothing is; undefined until the server has answered. */
 export const offer = signal<Offer | null | undefined>(undefined);
-/** Whether there is no server that a picture could be sent to: then this device looks, or nobody does. */
+/** Whether there is no server that a picture could be sent to: then only this device can embed it. */
 export const isAlone = signal(false);
-/** Whether pictures stay here. Nobody knows before the offer is there. */
+/** Whether pictures stay here. This is not known before the offer is there. */
 export const isOn = signal(readChoice() === "on");
-/** Bytes that are still to be fetched before the first look. */
+/** Bytes that have to be fetched before the first picture can be embedded. */
 export const toFetch = signal(0);
-/** Bytes of the model, as they are fetched. */
+/** Bytes of the model's files, as they are fetched … */
 export const modelBytes = signal(0);
-/** … that have come, while they do; null otherwise. */
+/** … and those that have arrived, during the download; null otherwise. */
 export const received = signal<number | null>(null);
-/** Why the device could not look; the switch is off then. */
+/** Why the device could not embed; the switch is off then. */
 export const failure = signal<Reason | null>(null);
 /** Whether the model stays for the next visit. */
 export const isKept = signal(true);
@@ -44,16 +44,16 @@ export const canSwitch = computed(() => Boolean(offer.value) && isAble() && !isA
 
 const device = new Device();
 let loading: Promise<void> | null = null;
-/** Asks for the description of the model. */
+/** Requests the description of the model. */
 let describe: () => Promise<Described | null> = () => Promise.resolve(null);
-/** Pictures that somebody had sent although the device looks. */
+/** Pictures that the visitor sent although the device embeds. */
 const sent = new WeakSet<Picture>();
-/** The last look: another filter or page takes no new one. */
+/** The last embedding: another filter or page needs no new one. */
 let last: { picture: Picture; part: string; seen: Promise<Seen> } | null = null;
 
 /**
- * Learns what is offered, and how to ask for the rest, which is done when a picture is expected. The device looks where
- * somebody said so, and where nobody said otherwise if it can easily, or has the model already.
+ * Learns what is offered, and how to request the rest, which is done when a picture is expected. The device embeds if
+ * the visitor chose so, or, without a choice, if it can do so easily or has the model already.
  */
 export async function meetOffer(found: Offer | null, ask: () => Promise<Described | null>): Promise<void> {
   if (offer.value && found?.model !== offer.value.model) forget();
@@ -66,13 +66,13 @@ export async function meetOffer(found: Offer | null, ask: () => Promise<Describe
   const kept = await keptModel(found.model).catch(() => null);
   toFetch.value = kept ? await bytesToFetch(kept) : found.bytes + RUNTIME_BYTES;
   const chosen = isAlone.value ? "on" : readChoice();
-  // The tab did not live through the last start: its memory did not suffice.
+  // The tab did not survive the last start: it ran out of memory.
   if (chosen === "starting") failed("unable");
   else isOn.value = chosen === "on" || (chosen === null && (toFetch.value === 0 || (found.isDefault && isFit())));
   offer.value = found;
 }
 
-/** Where there is nobody else who could look, a picture need not wait for what is offered. */
+/** If nothing else can embed a picture, it need not wait for the offer. */
 export function lookAlone(ask: () => Promise<Described | null>): void {
   isAlone.value = true;
   describe = ask;
@@ -82,9 +82,9 @@ export function lookAlone(ask: () => Promise<Described | null>): void {
 export const isUndecided = (): boolean =>
   offer.value === undefined && !isAlone.value && isAble() && readChoice() !== "off";
 
-/** At the first sign of a picture: the model is ready sooner. */
+/** Called at the first sign of a picture, so that the model is ready sooner. */
 export function expectPicture(): void {
-  // What is wrong with it is said when there is a picture.
+  // Problems are reported when there is a picture.
   if (isOn.value || isAlone.value) load().catch(() => undefined);
 }
 
@@ -93,7 +93,7 @@ async function bytesToFetch(found: Described): Promise<number> {
   return missing > 0 ? missing + RUNTIME_BYTES : 0;
 }
 
-/** Keeps pictures here from now on: fetches the model where it is not kept. */
+/** Keeps pictures here from now on: fetches the model if it is not kept. */
 export async function turnOn(): Promise<void> {
   failure.value = null;
   isOn.value = true;
@@ -105,14 +105,14 @@ export async function turnOn(): Promise<void> {
   }
 }
 
-/** Has pictures sent from now on. What was fetched stays, for another time. */
+/** Sends pictures from now on. What was fetched stays for another time. */
 export function turnOff(): void {
   isOn.value = false;
   keepChoice("off");
   forget();
 }
 
-// Whoever leaves while the model starts has not met its limits: a tab that dies of them tells nobody.
+// A visitor who leaves while the model starts has not met its limits: a tab that dies of them runs no code.
 if (typeof addEventListener === "function") {
   addEventListener("pagehide", () => {
     if (readChoice() === "starting") keepChoice("on");
@@ -132,7 +132,7 @@ function forget(): void {
   last = null;
 }
 
-/** Whether this picture is looked at here, and not sent. */
+/** Whether this picture is embedded here, and not sent. */
 export const staysHere = (picture: Picture): boolean =>
   (isOn.value || isAlone.value) && picture.file !== undefined && !sent.has(picture);
 
@@ -141,7 +141,7 @@ export function permit(picture: Picture): void {
   sent.add(picture);
 }
 
-/** What a search says of a picture in its place. */
+/** What a search sends in place of a picture. */
 export function lookAt(picture: Picture, box: Box | null, exclude: readonly Box[]): Promise<Seen> {
   const part = JSON.stringify([offer.value?.model, box, exclude]);
   if (last?.picture === picture && last.part === part) return last.seen;
@@ -157,7 +157,7 @@ export function lookAt(picture: Picture, box: Box | null, exclude: readonly Box[
 /** The parts of a picture that one may want to search for. */
 export const regionsIn = (picture: Picture): Promise<Region[]> => ask("regions", picture, null, []);
 
-/** Where in a picture sits what has these shares of a likeness: 16 × 16 numbers from 0 to 1. */
+/** Where in a picture the likeness with these shares is: 16 × 16 numbers from 0 to 1. */
 export const warmthIn = (picture: Picture, box: Box | null, exclude: readonly Box[], shares: Float32Array) =>
   ask<Float32Array>("warmth", picture, box, exclude, { shares });
 
@@ -189,7 +189,7 @@ async function start(): Promise<void> {
   modelBytes.value = bytes;
   const loaded = await device.ask<{ isKept: boolean }>({ do: "load", ...found }, (more) => {
     received.value = Math.min((received.value ?? 0) + more, bytes);
-    // From here on it is memory that may fail, and take the tab with it.
+    // From here on memory may run out, and end the tab.
     if (received.value === bytes) keepChoice("starting");
   });
   keepChoice("on");
@@ -198,7 +198,7 @@ async function start(): Promise<void> {
   toFetch.value = await bytesToFetch(found);
 }
 
-/** The model as it was kept, or as the server tells it now. */
+/** The model as it was kept, or as the server describes it now. */
 async function description(): Promise<Described> {
   const known = offer.value;
   const kept = known && !isAlone.value ? await keptModel(known.model).catch(() => null) : null;
@@ -227,6 +227,6 @@ function keepChoice(choice: "on" | "off" | "starting"): void {
   try {
     localStorage.setItem(KEPT, choice);
   } catch {
-    // The choice lasts as long as the page.
+    // Then the choice lasts as long as the page.
   }
 }

@@ -31,7 +31,7 @@ export function viewOf({ width, height }: Pixels, view: View, centreShare: numbe
   return [left, upper, left + edge, upper + edge];
 }
 
-/** A part of a picture as a network takes it: `(level / 255 - mean) / deviation` of a square. */
+/** A part of a picture as a network's input: `(level / 255 - mean) / deviation` of a square. */
 export function prepare(pixels: Pixels, how: Preprocessing, box: Edges, isPlanar = false): Float32Array {
   const { size } = how;
   const { data } = resize(pixels, size, size, how.resample, box, 3);
@@ -69,7 +69,7 @@ export function add(sums: Float32Array, values: Float32Array): void {
   for (let i = 0; i < sums.length; i++) sums[i] = (sums[i] as number) + (values[i] as number);
 }
 
-/** One vector of unit length out of the taps of each part. */
+/** One vector of unit length from the taps of each part. */
 export function joinedVector(parts: readonly Part[], taps: readonly Float32Array[][]): Float32Array {
   const shares = parts.flatMap(({ network, weight }, place) => {
     if (weight <= 0) return [];
@@ -98,7 +98,7 @@ function unit(vector: Float32Array): Float32Array {
   return vector.map((value) => (length > 0 ? value / length : vector.length ** -0.5));
 }
 
-/** What a head gives as probabilities that add up to 1. */
+/** A head's output as probabilities that add up to 1. */
 export function probabilities(head: Float32Array, logits: boolean): Float32Array {
   const most = head.reduce((high, value) => Math.max(high, value), Number.NEGATIVE_INFINITY);
   const values = logits ? head.map((value) => Math.exp(value - most)) : head;
@@ -106,7 +106,7 @@ export function probabilities(head: Float32Array, logits: boolean): Float32Array
   return values.map((value) => value / Math.max(sum, 1e-12));
 }
 
-/** Places of the greatest numbers, the first of equal ones first. */
+/** Positions of the greatest numbers, the first of equal ones first. */
 export function greatest(values: Float32Array, count: number): number[] {
   const places = Array.from(values.keys());
   return places.sort((a, b) => (values[b] as number) - (values[a] as number) || a - b).slice(0, count);
@@ -126,7 +126,7 @@ export function packLook(head: Float32Array | null, colours: Uint8Array): Uint8A
   return look;
 }
 
-/** A vector as requests and links carry it: halves, then the look. */
+/** A vector as in requests and links: halves, then the look. */
 export function vectorBytes(vector: Float32Array, look: Uint8Array): Uint8Array {
   const halves = new Uint8Array(toHalves(vector).buffer);
   const bytes = new Uint8Array(halves.length + look.length);
@@ -135,7 +135,7 @@ export function vectorBytes(vector: Float32Array, look: Uint8Array): Uint8Array 
   return bytes;
 }
 
-/** The numbers of what `vectorBytes` or the server made. */
+/** The numbers in bytes that `vectorBytes` or the server made. */
 export function readHalves(bytes: Uint8Array, count: number): Float32Array {
   return fromHalves(new Uint16Array(bytes.slice(0, 2 * count).buffer));
 }

@@ -1,6 +1,6 @@
 /**
- * The worker that looks at pictures. It is a classic one, because LiteRT loads its code by `importScripts`, and it is
- * fetched, with the runtime, only when a device looks.
+ * The worker that embeds pictures. It is a classic one, because LiteRT loads its code by `importScripts`. It and the
+ * runtime are fetched only when a device embeds.
  */
 import { type CompiledModel, Tensor as LiteTensor, loadAndCompile, loadLiteRt, supportsFeature } from "@litertjs/core";
 import compatCode from "@litertjs/core/wasm/litert_wasm_compat_internal.js?url";
@@ -16,7 +16,7 @@ import { Looker, type Runner, sideFor } from "./look";
 import type { Looked, Report, Task } from "./messages";
 import { type Described, type DeviceModel, type ModelFile, modelFiles, readModel } from "./model";
 
-/** Cosine of what the graphics card and the processor make of one input, from which the card is trusted. */
+/** The graphics card is trusted if its output for one input has at least this cosine with the processor's. */
 const ALIKE_MIN = 0.9995;
 
 let loaded: { model: DeviceModel; looker: Looker } | null = null;
@@ -49,7 +49,7 @@ async function done(task: Task, progress: (bytes: number) => void): Promise<unkn
   if (task.do === "load") return load(task, progress);
   if (!loaded) throw new Error("nothing is loaded");
   const { model, looker } = loaded;
-  // What is telling is searched for in the whole picture.
+  // Distinctive parts are searched for in the whole picture.
   const part: Looked = task.do === "regions" ? { ...task, box: null, exclude: [] } : task;
   const decoded = await decode(part.file, sideFor(model, part.box, part.exclude));
   const pixels = focus(decoded.pixels, part.box, part.exclude);
@@ -57,11 +57,11 @@ async function done(task: Task, progress: (bytes: number) => void): Promise<unkn
   return task.do === "regions" ? looker.regions(pixels) : looker.warmth(pixels, task.shares);
 }
 
-/** Makes the networks ready; gives whether their files could be kept, and what runs them. */
+/** Makes the networks ready; returns whether their files could be kept, and what runs them. */
 async function load(described: Described, progress: (bytes: number) => void) {
   if (loaded?.model.fingerprint === described.model.fingerprint) return { isKept: true };
   const runtime = startRuntime();
-  // What is wrong with it is said when it is needed.
+  // Problems are reported when it is needed.
   runtime.catch(() => undefined);
   const { files, isKept } = await modelFiles(described, undefined, progress);
   await runtime;
@@ -81,7 +81,7 @@ function startRuntime(): Promise<unknown> {
     const isNew = await supportsFeature("relaxedSimd");
     const [code, wasm] = isNew ? [plainCode, plainWasm] : [compatCode, compatWasm];
     const wasmBinary = await inflated(await bytesOf(new URL(wasm, self.location.href).href));
-    // Emscripten takes its other file from here; what it has to say is for those who write runtimes.
+    // Emscripten loads its other file from here; its messages are for those who write runtimes.
     Object.assign(self, { Module: { wasmBinary, print: () => undefined, printErr: () => undefined } });
     await loadLiteRt(new URL(code, self.location.href).href);
   })().catch((error) => {
@@ -97,7 +97,7 @@ async function bytesOf(url: string): Promise<Uint8Array<ArrayBuffer>> {
   return new Uint8Array(await response.arrayBuffer());
 }
 
-/** On the graphics card where there is one that computes what the processor does, and not slower. */
+/** Runs on the graphics card if there is one that computes the same as the processor, and is not slower. */
 async function runnerOf(file: ModelFile, bytes: Uint8Array): Promise<Runner> {
   const slow = await loadAndCompile(bytes, { accelerator: "wasm" });
   const fast = await onCard(bytes);
@@ -115,12 +115,12 @@ async function onCard(bytes: Uint8Array): Promise<CompiledModel | null> {
     if (model.isFullyAccelerated && model.options.accelerator === "webgpu") return model;
     model.delete();
   } catch {
-    // No card, or not for this network: the processor can.
+    // No card, or none that can run this network: the processor can.
   }
   return null;
 }
 
-/** The first run compares, the second is timed: a card compiles in its first. */
+/** The first run is compared, the second is timed: a card compiles in its first run. */
 async function doesBetter(card: Runner, processor: Runner): Promise<boolean> {
   const size = card.input.reduce((product, edge) => product * edge, 1);
   const given = Float32Array.from({ length: size }, (_, i) => (Math.sin(i / 7) + Math.sin(i / 1009)) / 4 + 0.5);

@@ -19,7 +19,7 @@ import type {
   SuggestAnswer,
 } from "./contract";
 
-/** A cold start and a slow connection fit; beyond it nobody waits. */
+/** Long enough for a cold start on a slow connection; nobody waits longer. */
 const TIMEOUT_MS = 60_000;
 
 /** The endpoint answered with a problem document, with something else, or not at all (`status` 0). */
@@ -29,16 +29,16 @@ export class Failure extends Error {
   }
 }
 
-/** A problem document, and after how long the server wants to be asked again, where it says so. */
+/** A problem document, and after how long to try again, if the server says so. */
 export interface Trouble extends Problem {
   retryAfterS?: number;
-  /** Whether this page wrote it, in the visitor's language. */
+  /** Whether this page wrote it itself, in the visitor's language. */
   isOurs?: boolean;
 }
 
-/** The search function behind an address. */
+/** The search function at a URL. */
 export class Api implements Backend {
-  /** The owner's key goes to the server of this page only. */
+  /** The owner's key is sent only to the server of this page. */
   constructor(
     readonly endpoint: string,
     private readonly key: string = "",
@@ -134,7 +134,7 @@ export class Api implements Backend {
   }
 }
 
-/** Filters as `GET /v1/facets` takes them. */
+/** Filters in the form that `GET /v1/facets` accepts. */
 export function filterParameters(filters: Filters): URLSearchParams {
   const parameters = new URLSearchParams();
   const { price, date_from, date_to, attributes } = filters;

@@ -1,7 +1,7 @@
 /**
  * The HTTP contract of the search function, by the names of `shared/visor/web/schema.py`.
- * The types come from its OpenAPI document: `npm run contract` writes them anew. The server leaves out what is at its
- * default, so everything that has a default is optional.
+ * The types come from its OpenAPI document: `npm run contract` writes them again. The server leaves out defaults, so
+ * every field that has a default is optional.
  */
 import type { Match, SearchRequest as WholeSearchRequest } from "../openapi";
 
@@ -12,7 +12,7 @@ export type Box = [number, number, number, number];
 export type Verdict = NonNullable<Match["verdict"]>;
 export type Mode = NonNullable<SearchRequest["mode"]>;
 
-/** What to search for is named here, or is the picture beside it. */
+/** What to search for is named here, or is the picture that is sent with it. */
 export type SearchRequest = Partial<WholeSearchRequest>;
 export type Sort = NonNullable<SearchRequest["sort"]>;
 

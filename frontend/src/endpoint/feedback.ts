@@ -4,11 +4,11 @@ import { followStorage } from "../storage";
 import { t } from "../words/messages";
 import type { Item } from "./contract";
 
-/** This long it can be taken back; only then it is sent. */
+/** How long it can be undone; only then is it sent. */
 export const REGRET_MS = 6000;
 
 type Subject = NonNullable<typeof subject.value>;
-/** Enough of a vector's text to tell it from every other, and little to keep. */
+/** Enough of a vector's text to distinguish it from every other, and little to keep. */
 const SUBJECT_CHARS = 96;
 const pairOf = (asked: Subject, item: string): string =>
   `${String(Object.values(asked)[0]).slice(0, SUBJECT_CHARS)} ${item}`;
@@ -16,14 +16,14 @@ const pairOf = (asked: Subject, item: string): string =>
 const KEPT = "visor-rejected";
 const PAIRS_MAX = 500;
 
-/** What this searcher says counts for this searcher: it is kept in the browser, and for all only by the owner. */
+/** A searcher's feedback counts for that searcher and is kept in the browser; it counts for all once the owner accepts. */
 export function followRejected(): void {
   const read = () => {
     try {
       const kept: unknown = JSON.parse(localStorage.getItem(KEPT) ?? "[]");
       if (Array.isArray(kept)) rejected.value = new Set(kept.map(String));
     } catch {
-      // Storage may be switched off: then it counts as long as the page.
+      // Storage may be switched off: then it counts as long as the page is open.
     }
   };
   read();
@@ -37,7 +37,7 @@ export function followRejected(): void {
   });
 }
 
-/** Tells the owner that what was held back should not have been. It changes nothing at once. */
+/** Tells the owner that an answer should not have been held back. It changes nothing at once. */
 export async function callHarmless(asked: Subject): Promise<boolean> {
   try {
     await api.value.feedback(null, asked);
@@ -49,13 +49,13 @@ export async function callHarmless(asked: Subject): Promise<boolean> {
   }
 }
 
-/** Whether an item was said to be no match for what is on the page. */
+/** Whether an item was said not to match what is on the page. */
 export function isRejected(item: string): boolean {
   const asked = subject.value;
   return asked !== null && rejected.value.has(pairOf(asked, item));
 }
 
-/** Hides a result that is no match, and tells the endpoint unless that is undone at once. */
+/** Hides a result that is not a match, and tells the endpoint unless that is undone at once. */
 export function rejectMatch(item: Item): void {
   const asked = subject.value;
   if (!asked) return;

@@ -6,7 +6,7 @@ import type { Constants } from "./manifest";
 
 type Numbers = Constants["across"];
 
-/** As the calibration has it. */
+/** From the calibration. */
 export interface StoredAcross {
   catalogue: string;
   visitors: string;
@@ -20,7 +20,7 @@ const unpacked = (text: string): Floats => fromHalves(halvesOf(fromBase64(text))
 
 export class Across {
   readonly catalogue: Floats;
-  /** What a query is compared less: augmented images tell a side, but not what photos have in common. */
+  /** Subtracted from a query: augmented images show the side, but not what photos have in common. */
   readonly subtracted: Floats;
   private readonly visitors: Floats;
   private readonly isLearned: boolean;
@@ -35,7 +35,7 @@ export class Across {
     this.subtracted = this.isLearned ? this.visitors : this.catalogue;
   }
 
-  /** Whether a query (d,) stands on the visitors' side of the gap, where copies of catalogue images never do. */
+  /** Whether a query (d,) is on the visitors' side of the gap, where copies of catalogue images never are. */
   isVisitor(vector: Floats): boolean {
     let sum = 0;
     for (let at = 0; at < vector.length; at += 1) {
@@ -45,13 +45,13 @@ export class Across {
     return sum > 0;
   }
 
-  /** Probability that the catalogue holds what was asked for, of falling similarities. */
+  /** Probability that the catalogue holds what was searched for, from descending similarities. */
   held(similarities: ArrayLike<number>): number {
     if (similarities.length === 0) return 0;
     return sigmoid(this.numbers.held_slope * (similarities[0] as number) + this.stored.intercept);
   }
 
-  /** Probability of the matches at these ranks that each is what was asked for, were there none nearer; never rising. */
+  /** Probability that each match at these ranks is what was searched for, if none were nearer; never increasing. */
   isIt(similarities: ArrayLike<number>, ranks: readonly number[]): number[] {
     const { first, unlearned, best_floor: floor, next, others } = this.numbers;
     let least = 1;

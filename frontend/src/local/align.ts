@@ -20,7 +20,7 @@ interface Template {
   rectangle: Rectangle | null;
 }
 
-/** What is known of a candidate: luma of its cells around a middle grey, and their squares. */
+/** What is known about a candidate: luma of its cells around a middle grey, and their squares. */
 interface Candidate {
   around: Float64Array;
   squares: Float64Array;
@@ -48,7 +48,7 @@ export class Aligner {
     return at.rectangle && fit < enough ? Math.max(fit, this.refined(at.rectangle, candidate)) : fit;
   }
 
-  /** The correlation, or less where edges correlate less, much luma is left unexplained, or contrast is another. */
+  /** The correlation; less if edges correlate less, much luma stays unexplained, or the contrast differs. */
   private fit(template: Template, { around, squares }: Candidate, correlation: number): number {
     const { cells, mask, count: covered, contrast } = template;
     const { cells: n, contrast_floor } = this.numbers;
@@ -92,7 +92,7 @@ export class Aligner {
     return product / count / (Math.max(contrast, floor) * Math.max(deviation, floor));
   }
 
-  /** The best fit near a hypothesis: both ends of both intervals moved in smaller steps. */
+  /** The best fit near a hypothesis: both ends of both intervals are moved in smaller steps. */
   private refined([x, y]: Rectangle, candidate: Candidate): number {
     let best = -1;
     let near: Rectangle = [x, y];
@@ -159,7 +159,7 @@ export class Aligner {
     });
   }
 
-  /** The query turned back by each angle, the candidate in its middle as large as three habits leave it. */
+  /** The query turned back by each angle, with the candidate in its middle in the sizes that three usual ways leave. */
   private rotated(): Template[] {
     const { plane, cells, angles } = this.numbers;
     const small = this.planes.grey;
@@ -212,7 +212,7 @@ interface Cells {
   rectangle: Rectangle;
 }
 
-/** Means of a plane's cells under rectangles, x running fastest; what lies outside of the plane counts as 0. */
+/** Means of a plane's cells under rectangles, x running fastest; points outside the plane count as 0. */
 function cellsUnder(plane: Floats, edge: number, n: number, xs: readonly Interval[], ys: readonly Interval[]): Cells[] {
   const across = xs.map((interval) => edgesOf(interval, edge, n));
   const line = new Float64Array(edge + 1);
@@ -248,7 +248,7 @@ function cellsUnder(plane: Floats, edge: number, n: number, xs: readonly Interva
 const edgesOf = ([low, high]: Interval, edge: number, n: number): Float64Array =>
   Float64Array.from({ length: n + 1 }, (_, at) => (low + ((high - low) * at) / n) * edge);
 
-/** A sum up to a place between two pixels. */
+/** A sum up to a position between two pixels. */
 function upTo(sums: Float64Array, place: number): number {
   const within = Math.min(sums.length - 1, Math.max(0, place));
   const whole = Math.min(Math.floor(within), sums.length - 2);
@@ -256,7 +256,7 @@ function upTo(sums: Float64Array, place: number): number {
   return a + (b - a) * (within - whole);
 }
 
-/** The mean of each column from one height to another; rows outside of the plane count as 0. */
+/** The mean of each column from one height to another; rows outside the plane count as 0. */
 function meansOver(plane: Floats, edge: number, from: number, to: number): Float64Array {
   const sums = new Float64Array(edge);
   for (let y = Math.max(0, Math.floor(from)); y < Math.min(edge, Math.ceil(to)); y += 1) {
@@ -292,7 +292,7 @@ function crops(): Intervals[] {
     .map(([width, height]) => [windows(width), windows(height)]);
 }
 
-/** Where the candidate lies if the query is a window of so much of it, about 4 % of the candidate apart. */
+/** Where the candidate is if the query is a window of this much of it, in steps of about 4 % of the candidate. */
 function windows(size: number): Interval[] {
   const count = Math.max(1, Math.round((1 - size) / 0.04) + 1);
   return Array.from({ length: count }, (_, at) => {

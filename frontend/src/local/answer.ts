@@ -1,4 +1,4 @@
-/** From what somebody asks for to the nearest items, and how sure that is (`search/service.py`). */
+/** From a request to the nearest items, and how sure that is (`search/service.py`). */
 
 import type { Chunks } from "../bytes/chunks";
 import { Container } from "../bytes/container";
@@ -50,7 +50,7 @@ export class LocalSearch {
   private readonly searcher: Searcher;
   private readonly items: Items;
   private readonly reader: QueryReader;
-  /** Items that were said to be no match of an item. */
+  /** Items that were said not to match an item. */
   private readonly hidden: Readonly<Record<string, string[]>>;
 
   constructor(
@@ -95,7 +95,7 @@ export class LocalSearch {
     const matches = await this.matches(query, hits, judgement, request, signal);
     took("items");
     const surest = matches.reduce((best, { confidence }) => Math.max(best, confidence), 0);
-    // The nearest that show nothing have none, and say nothing of others. Elsewhere the nearest are not on the page.
+    // The nearest that show nothing have none, and say nothing about others. On other pages the nearest are not shown.
     const isNearest = (request.sort ?? "likeness") === "likeness" && !request.after;
     const held = surest > 0 || !isNearest ? Math.max(judgement.held, surest) : 0;
     const confidence = rounded(held, 4);
@@ -142,14 +142,14 @@ export class LocalSearch {
     return { item, indexed_at, width, height, labels };
   }
 
-  /** What an answer is judged by, without labels, as merges learn from it; nothing where it was not fitted. */
+  /** What an answer is judged by, without labels, as merges learn from it; empty if it was not fitted. */
   async features(request: Sought): Promise<Record<string, number>> {
     const query = await this.reader.read(request);
     const { nearest } = await this.scan(request, query);
     return nearest ? this.judge.features(nearest) : {};
   }
 
-  /** Some items, spread over the index, the same ones as long as the index is the same. */
+  /** Some items, spread over the index; the same ones as long as the index does not change. */
   async sample(limit: number): Promise<ItemsAnswer> {
     const { count } = this.rows;
     const most = Math.min(limit, count);
@@ -194,7 +194,7 @@ export class LocalSearch {
     return this.searcher.search({ ...base, k, filters: request.filters ?? {}, order });
   }
 
-  /** The only rows that are sure enough, null for all, and the query's copies. */
+  /** The rows that are sure enough, null for all, and the query's copies. */
   private async sureRows(
     query: Query,
     least: number,
@@ -216,7 +216,7 @@ export class LocalSearch {
     const sure = this.judge
       .judge(near, namesOf(query), query.isAcross)
       .matches.map((one, at) => rounded(Math.max(one, worth[verdicts[at] ?? "similar"]), 4));
-    // As sure as the last of the nearest is all that lies behind them.
+    // All rows behind the nearest are as sure as the last of these.
     const isEndless = sure.length > 0 && (sure.at(-1) as number) >= least;
     return {
       among: isEndless ? null : new Set(nearest.rows.filter((_, at) => (sure[at] as number) >= least)),
@@ -224,7 +224,7 @@ export class LocalSearch {
     };
   }
 
-  /** Of each hit, the strongest verdict that one of the query's pictures gives it. */
+  /** For each hit, the strongest verdict that one of the query's pictures gives it. */
   private verdicts(query: Query, hits: readonly Hit[], known: ReadonlyMap<number, Known>): Verdict[] {
     const similarities = hits.map(({ similarity }) => similarity);
     const hashes = hits.map(({ row }) => known.get(row)?.hash ?? null);
@@ -258,7 +258,7 @@ export class LocalSearch {
     return found.slice(0, request.k ?? 12);
   }
 
-  /** Null where the item is lost. */
+  /** Null if the item is lost. */
   private match(
     hit: Hit,
     found: Verdict,
@@ -270,7 +270,7 @@ export class LocalSearch {
     const indexedOf = (row: number) => known.get(row)?.indexed ?? [];
     const own = known.get(hit.row)?.indexed;
     const places = [hit.row, ...hit.duplicates].flatMap(indexedOf).sort((a, b) => {
-      // What an order is by is the hit's own.
+      // The value that an order sorts by is the hit's own.
       if (isOwn && (a === own) !== (b === own)) return a === own ? -1 : 1;
       return compareOffers(a, b);
     });
@@ -290,7 +290,7 @@ export class LocalSearch {
     };
   }
 
-  /** The collection that the nearest matches vote for with their odds; null where nobody names one. */
+  /** The collection that the nearest matches vote for with their odds; null if none names one. */
   private guess(matches: readonly Match[], confidence: number): SearchAnswer["guess"] {
     const votes = new Map<string, number>();
     for (const { item, confidence: sure } of matches.slice(0, this.manifest.constants.search.guess_from)) {
@@ -303,7 +303,7 @@ export class LocalSearch {
   }
 
   private queryAnswer({ placed, blank, look, isAcross, item, size }: Query): SearchAnswer["query"] {
-    // A vector alone does not say that nothing is in the picture, so none is given to link to.
+    // A vector alone does not show that nothing is in the picture, so none is returned to link to.
     const vector = blank === null && placed?.full ? encodeVector(placed.full, isAcross ? look : null) : null;
     return {
       ...(vector && { vector }),
@@ -325,7 +325,7 @@ function readProjection(name: string, bytes: Bytes): Projection {
   };
 }
 
-/** Places whose picture is gone come last, then the newest and the cheapest first. */
+/** Places whose picture is gone come last; otherwise the newest and the cheapest come first. */
 function compareOffers(a: IndexedItem, b: IndexedItem): number {
   const keys = [a, b].map(({ item, indexed_at }) => {
     const day = (item.date || indexed_at).slice(0, 10).replaceAll("-", "");

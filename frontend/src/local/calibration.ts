@@ -25,13 +25,13 @@ export interface StoredCalibration {
   first_spread: number;
   first_slope: number;
   first_intercept: number;
-  /** 0 to 1; absent where an older merge wrote the file: 1. */
+  /** 0 to 1; absent if an older merge wrote the file: 1. */
   separability?: number;
   across: StoredAcross | null;
 }
 
 export class Calibration {
-  /** (m,) of the space that was measured in; empty where nothing was. */
+  /** (m,) of the space in which it was measured; empty if nothing was. */
   readonly mean: Floats;
   readonly isFitted: boolean;
 
@@ -64,7 +64,7 @@ export class Calibration {
     return odds - (stored.separability ?? 1) * numbers.short_weight * shortfall;
   }
 
-  /** Confidence that the catalogue holds what was asked for. */
+  /** Confidence that the catalogue holds what was searched for. */
   confidence(score: number): number {
     const { out_of_domain_share: share, held_share: held, far_at, far_width } = this.stored;
     const ratio = Math.exp(Math.min(30, Math.max(-30, -(score - far_at) / far_width)));
@@ -72,7 +72,7 @@ export class Calibration {
     return sigmoid(score - Math.log(strangers));
   }
 
-  /** Confidence of each result at rising ranks; it never rises from one to the next, nor above `held`. */
+  /** Confidence of each result in order of rank; it never rises from one to the next, nor above `held`. */
   confidences(around: Neighbourhood, ranks: readonly number[], held: number): number[] {
     const count = around.rows.length / around.query.length;
     let least = held;
@@ -86,7 +86,7 @@ export class Calibration {
     });
   }
 
-  /** Probability that the nearest row is right if the catalogue holds it; null where that was not fitted. */
+  /** Probability that the nearest row is right if the catalogue holds it; null if that was not fitted. */
   private firstIfHeld(around: Neighbourhood): number | null {
     const { first_spread: spread, first_centre, first_slope, first_intercept, images } = this.stored;
     if (!spread || around.query.length !== this.mean.length || around.rows.length === 0) return null;

@@ -28,7 +28,7 @@ export class Columns {
   readonly pixels: ArrayLike<number>;
   readonly products: BigUint64Array | null;
   readonly labels: ListColumn;
-  /** Stems of what items are called; null where queries are not answered across the gap. */
+  /** Stems of the items' names; null if queries are not answered across the gap. */
   readonly words: ListColumn | null;
   private readonly attributes: readonly (AttributeColumn & { name: string })[];
 
@@ -64,7 +64,7 @@ export class Columns {
     return this.names["currency"]?.[(this.codes["currency"]?.[row] ?? 0) - 1];
   }
 
-  /** What tells of a row whether it passes. Raises `Refusal` for a filter that cannot be read. */
+  /** A function that decides whether a row passes. Raises `Refusal` for a filter that cannot be read. */
   passes(filters: Filters, types: Types): Test {
     const tests: Test[] = [];
     for (const name of FACETS) {
@@ -87,7 +87,7 @@ export class Columns {
 
   private conditioned(name: string, condition: Condition, types: Types): Test {
     if (name === "label") return this.labelled(condition);
-    // Every object has something that is called `constructor`.
+    // Every object has a property called `constructor`.
     const codes = Object.hasOwn(this.codes, name) && this.codes[name];
     if (codes) return meets({ type: "keyword", values: codes, names: this.names[name] ?? [] }, name, condition);
     if (name === "price") return meets({ type: "number", values: this.price, names: [] }, name, condition);

@@ -1,4 +1,4 @@
-/** How the rows that pass spread over facets, attributes, prices and dates (`index/search/facet_counts.py`). */
+/** How the rows that pass are distributed over facets, attributes, prices and dates (`index/search/facet_counts.py`). */
 import type { AttributeFacet, FacetsAnswer, FacetValue, RangeCount } from "../endpoint/contract";
 import { has, isoDay, NO_DATE } from "./attributes";
 import { CODED, type Columns, FACETS } from "./columns";
@@ -47,7 +47,7 @@ function bump(counted: Uint32Array | undefined, at: number | undefined): void {
   if (counted && at !== undefined) counted[at] = (counted[at] ?? 0) + 1;
 }
 
-/** Adds counts by number, 0 for none, to those by name. */
+/** Adds counts by number (0 means none) to those by name. */
 function addNamed(sums: Counts | undefined, counted: Uint32Array | undefined, names: readonly string[]): void {
   names.forEach((name, at) => {
     const count = counted?.[at + 1] ?? 0;
@@ -89,7 +89,7 @@ function attributeFacet(
   };
 }
 
-/** At most so many ranges with round ends that hold about as many prices each, of rising prices. */
+/** At most this many ranges with round ends and about as many prices in each, of ascending prices. */
 export function priceRanges(prices: ArrayLike<number>, most: number): RangeCount[] {
   const count = prices.length;
   if (count === 0) return [];
@@ -107,7 +107,7 @@ export function priceRanges(prices: ArrayLike<number>, most: number): RangeCount
   const last = edges.length - 1;
   edges[last] = Math.max(edges[last] as number, roundedTo(ends[most] as number, gaps[most - 1] as number, Math.ceil));
   const counts = new Array<number>(last).fill(0);
-  // As a filter compares them: 0.1 is a little more in float32, and 19.99 a little less.
+  // Compared as a filter does: 0.1 is a little more in float32, and 19.99 a little less.
   const bounds = edges.map(Math.fround);
   for (let at = 0; at < count; at += 1) {
     const price = prices[at] as number;
@@ -151,7 +151,7 @@ const PERIODS: readonly Period[] = [
 /** Weeks begin on Monday, and decades with a year that ends in 0. */
 const shiftOf = ([unit, length]: Period): number => (unit === "Y" ? 1970 : unit === "D" && length === 7 ? 3 : 0);
 
-/** At most so many ranges of days, weeks, months or years, as their calendar has them, of days since 1970. */
+/** At most this many ranges of calendar days, weeks, months or years, from days since 1970. */
 export function dateRanges(days: readonly number[], most: number): RangeCount[] {
   if (days.length === 0) return [];
   const [early, late] = [days.reduce((a, b) => Math.min(a, b)), days.reduce((a, b) => Math.max(a, b))];
@@ -163,12 +163,12 @@ export function dateRanges(days: readonly number[], most: number): RangeCount[] 
     counts[at] = (counts[at] as number) + 1;
   }
   const edges = Array.from({ length: last - first + 2 }, (_, at) => startOf(first + at, period));
-  // The last range holds its last day.
+  // The last range includes its last day.
   edges[edges.length - 1] = (edges.at(-1) as number) - 1;
   return counts.map((count, at) => ({ min: isoDay(edges[at] as number), max: isoDay(edges[at + 1] as number), count }));
 }
 
-/** The number of the period that a day lies in. */
+/** The number of the period that contains a day. */
 function numberIn(day: number, period: Period): number {
   const [unit, length] = period;
   const date = new Date(day * 86_400_000);

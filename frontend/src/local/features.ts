@@ -1,4 +1,4 @@
-/** What is around a query: the numbers that tell a find from a miss (`confidence/features.py`, which explains each). */
+/** What is around a query: the numbers that distinguish a find from a miss (`confidence/features.py` explains each). */
 import { deviation, dot, type Floats, fallingOrder, mean, minusRows, unitRows } from "./linear";
 import type { Constants } from "./manifest";
 
@@ -6,7 +6,7 @@ type Numbers = Constants["confidence"];
 
 /** A query and its nearest rows, nearest first. */
 export interface Neighbourhood {
-  /** (m,), of the length that lies in the space. */
+  /** (m,), of the length that the space covers. */
   query: Floats;
   /** (h, m), each of length 1. */
   rows: Floats;
@@ -16,7 +16,7 @@ export interface Neighbourhood {
   sampled: Sampled | null;
 }
 
-/** How a query stands to a sample of the catalogue. */
+/** A query compared with a sample of the catalogue. */
 export interface Sampled {
   similarities: ArrayLike<number>;
   /** The mean (m,) of the sample's centred rows. */
@@ -34,7 +34,7 @@ export const behind = (around: Neighbourhood, from: number): Neighbourhood => ({
 export function centredSimilarities(query: Floats, middle: Floats, sample: Floats): Float64Array {
   const m = query.length;
   const moved = query.map((value, at) => value - (middle[at] as number));
-  // What of a query lies outside of the space counts for its length.
+  // The query's part outside the space counts for its length.
   const length = Math.sqrt(Math.max(1 - 2 * dot(query, middle) + dot(middle, middle), 1e-9));
   return Float64Array.from({ length: sample.length / m }, (_, row) => dot(sample, moved, m, row * m) / length);
 }
@@ -46,7 +46,7 @@ export function firstLogOdds(around: Neighbourhood, middle: Floats, images: numb
   let others = near.subarray(1).reduce((sum, value) => sum + Math.exp(value), 0);
   const sampled = around.sampled?.similarities ?? [];
   if (images > near.length && sampled.length > 0) {
-    // Rows that are not among the nearest are reckoned from the sample.
+    // Rows that are not among the nearest are estimated from the sample.
     const least = near.reduce((a, b) => Math.min(a, b));
     const far = Float64Array.from(sampled, (value) => Math.exp(Math.min(sharpness * value, least)));
     others += (images - near.length) * mean(far);
@@ -72,7 +72,7 @@ export function features(around: Neighbourhood, middle: Floats, numbers: Numbers
   const order = fallingOrder(similarities);
   const s = order.map((row) => similarities[row] as number);
   const few = order.slice(0, 8);
-  // The centred cosines of the best with all, -1 with themselves.
+  // The centred cosines of the best rows with all, -1 with themselves.
   const among = few.map((a) =>
     each((b) => {
       if (a === b) return -1;
@@ -97,7 +97,7 @@ export function features(around: Neighbourhood, middle: Floats, numbers: Numbers
   const above = best8 - mean(others);
   const circle = Math.min(numbers.shared, Math.floor(count / 3) + 1);
   const near = new Set(order.slice(0, circle));
-  // A hit is the first of its own circle.
+  // A hit is the first in its own neighbourhood.
   const circles = among.slice(0, 5).flatMap((row, at) => {
     const withSelf = row.map((value, place) => (place === few[at] ? 1 : value));
     return fallingOrder(withSelf).slice(0, circle);

@@ -25,13 +25,13 @@ function traits(look: Uint8Array, numbers: Numbers): [labels: Floats, colours: F
   return [unit(labels), unit(look.subarray(3 * numbers.labels_kept))];
 }
 
-/** Numbers from 0 on that add up to 1, or to 0. */
+/** Numbers of at least 0 that add up to 1, or to 0. */
 function shareOf(numbers: Floats): Floats {
   const total = numbers.reduce((sum, one) => sum + one, 0);
   return total > 0 ? numbers.map((one) => one / total) : numbers;
 }
 
-/** Weight of each word: what the labels' names say, by the weight of the label. */
+/** Weight of each word in the labels' names, by the weight of the label. */
 function wordsOf(labels: Floats, names: readonly Readonly<Record<string, number>>[]): Record<string, number> {
   const weights: Record<string, number> = Object.create(null);
   for (const [label, said] of names.entries()) {
@@ -44,7 +44,7 @@ function wordsOf(labels: Floats, names: readonly Readonly<Record<string, number>
 
 /** A query on the visitors' side of the gap. Means have d + 1162 numbers: vector, labels, colours. */
 export class Fusion {
-  /** (m,) what rows are scanned with. */
+  /** (m,) the vector with which rows are scanned. */
   readonly projected: Floats;
   /** Weight of each word. */
   readonly wordWeights: Readonly<Record<string, number>>;
@@ -58,7 +58,7 @@ export class Fusion {
     catalogue: Floats,
     private readonly space: Space,
     private readonly numbers: Numbers,
-    /** For each label, what its names say. */
+    /** For each label, the words of its names. */
     names: readonly Readonly<Record<string, number>>[],
   ) {
     const d = vector.length;
@@ -81,9 +81,9 @@ export class Fusion {
   }
 
   /**
-   * How near a row is; beyond 1 where everything agrees.
+   * How near a row is; more than 1 if everything agrees.
    *
-   * @param words What its words weigh together.
+   * @param words Sum of its words' weights.
    */
   similarity({ vectors, looks }: Rows, row: number, words: number): number {
     const size = lookBytes(this.numbers);

@@ -7,7 +7,7 @@ export interface Grey {
   levels: Uint8Array;
 }
 
-/** Turned about its middle by degrees (counter-clockwise), so large that all of it fits; zero beside it. Bilinear. */
+/** Turned about its middle by degrees (counter-clockwise), large enough for all of it; zero around it. Bilinear. */
 export function rotated({ width, height, levels }: Grey, degrees: number): Grey {
   const angle = (-degrees * Math.PI) / 180;
   const [a, b] = [Math.cos(angle), Math.sin(angle)];

@@ -3,7 +3,7 @@ import { dot, type Floats } from "./linear";
 import type { Constants } from "./manifest";
 import type { Rows } from "./rows";
 
-/** Rows in falling order of likeness, ties by id, with their similarities. */
+/** Rows in descending order of likeness, ties by id, with their similarities. */
 export interface Candidates {
   rows: readonly number[];
   similarities: readonly number[];
@@ -13,7 +13,7 @@ export interface Candidates {
 export interface Hit {
   row: number;
   similarity: number;
-  /** Its place among all rows that no filter leaves out: near-duplicates count one by one. */
+  /** Its rank among all rows that pass the filters: near-duplicates count one by one. */
   rank: number;
   /** Rows of the same image, nearest first. */
   duplicates: readonly number[];
@@ -56,7 +56,7 @@ export class Grouping {
     return dot(this.unit(a), this.unit(b)) >= same_similarity;
   }
 
-  /** The rows that no earlier row has the product of. */
+  /** The rows whose product no earlier row has. */
   firstOfProduct(rows: readonly number[]): number[] {
     const given = new Set<number>();
     return rows.filter((row) => {
@@ -103,7 +103,7 @@ export class Grouping {
     return { hits, isMore: left.length > 0 };
   }
 
-  /** Rows that a merge grouped with this one, if they may be shown and are not of its product (0: of none). */
+  /** Rows that a merge grouped with this one, if they may be shown and are not of its product (0: none). */
   private stored(row: number, product: number, allowed: Uint8Array | null): number[] {
     const { same_similarity } = this.constants.verdict;
     return this.rows
@@ -125,7 +125,7 @@ export class Grouping {
   }
 
   /**
-   * The next k places of rows by maximal marginal relevance: like the query and unlike what is chosen already.
+   * The next k positions of rows by maximal marginal relevance: like the query and unlike those already chosen.
    *
    * @param variety 0: by similarity alone; 1: by difference alone.
    */

@@ -1,29 +1,29 @@
-/** What is known of items beside their vectors, in pages that are fetched when a match is on them. */
+/** Items' data besides their vectors, in pages that are fetched when a match is on them. */
 import type { Chunks } from "../bytes/chunks";
 import { Container } from "../bytes/container";
 import type { Item, Label } from "../endpoint/contract";
 import { chunkOf, type Manifest } from "./manifest";
 import type { Rows } from "./rows";
 
-/** As the export has it. */
+/** As in the export. */
 export interface IndexedItem {
   item: Item;
   width: number;
   height: number;
   labels?: Label[];
   indexed_at: string;
-  /** Why there is nothing to compare in its picture, where that is so. */
+  /** Why there is nothing to compare in its picture, if so. */
   blank?: string;
 }
 
-/** A row's item, null where it is lost, and its whole stored hash. */
+/** A row's item, null if it is lost, and its whole stored hash. */
 export interface Known {
   indexed: IndexedItem | null;
   hash: Uint8Array;
 }
 
 export class Items {
-  /** Pages that were asked for, by name. */
+  /** Pages that were requested, by name. */
   private readonly pages = new Map<string, Promise<Known[]>>();
 
   constructor(

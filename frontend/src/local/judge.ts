@@ -8,7 +8,7 @@ import type { Rows } from "./rows";
 import type { Hits, Nearest } from "./searcher";
 import type { Placed, Space, Vectors } from "./space";
 
-/** What the export's file of judging says. */
+/** The contents of the export's file for judging. */
 export interface StoredJudge {
   calibration: StoredCalibration;
   /** Weight of each word of each label's name. */
@@ -16,11 +16,11 @@ export interface StoredJudge {
 }
 
 export interface Judgement {
-  /** Confidence that the catalogue holds what was asked for. */
+  /** Confidence that the catalogue holds what was searched for. */
   held: number;
-  /** From which it is called so. */
+  /** From this value on, the answer is called confident. */
   confident: number;
-  /** Of each hit that it is what was asked for. */
+  /** Confidence of each hit that it is what was searched for. */
   matches: number[];
 }
 
@@ -29,7 +29,7 @@ export class Judge {
   readonly calibration: Calibration;
   readonly labelWords: readonly Record<string, number>[];
   private readonly sample: { rows: Floats; middle: Floats } | null;
-  /** Rows in the space that confidence was measured in: beside a projection perhaps the full one. */
+  /** Rows in the space in which confidence was measured: with a projection, this may be the full one. */
   private readonly vectors: Vectors;
 
   constructor(
@@ -57,7 +57,7 @@ export class Judge {
     }
     const ranks = hits.hits.map(({ rank }) => rank);
     if (hits.isListed) {
-      // A page, or another order: each as sure as the match of its rank would be in an answer of the nearest.
+      // A later page, or another order: each is as sure as the match of its rank would be in an answer of the nearest.
       const lead = hits.nearest.rows
         .slice(0, confidence.judged)
         .map((row, rank) => ({ ...(hits.hits[0] as Hits["hits"][0]), row, rank }));
@@ -98,7 +98,7 @@ export class Judge {
     };
   }
 
-  /** The query in the space that was measured in, of the length that lies in it. */
+  /** The query in the space in which confidence was measured, of the length that the space covers. */
   private placed({ full, unit, covered }: Placed): Floats {
     if (full && (this.vectors === this.rows.full || !this.space.projection)) return full;
     return unit.map((value) => value * covered);

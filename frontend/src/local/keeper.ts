@@ -1,4 +1,4 @@
-/** Keeps an export in memory and up to date: what is asked is answered by one state of it, never by a mixture of two. */
+/** Keeps an export in memory and up to date: each request is answered from one state of it, never from a mix of two. */
 import { Chunks, type Progress } from "../bytes/chunks";
 import { Container } from "../bytes/container";
 import { ChunkTrouble } from "../bytes/trouble";
@@ -7,20 +7,20 @@ import type { LocalSearch } from "./answer";
 import { bytesOf, fetchManifest, loadExport } from "./load";
 import { chunkOf, filesOf, type Manifest, readManifest } from "./manifest";
 
-/** Pages of items are fetched ahead where all of them together are no larger: then a site is whole without a network. */
+/** Pages of items are prefetched if all of them together are no larger: then a site is complete without a network. */
 const AHEAD_BYTES = 64_000_000;
 /** How often a page that stays open looks for a newer export. */
 const LOOK_AGAIN_MS = 10 * 60_000;
-/** How often a page that fetches ahead looks whether somebody asks. */
+/** How often a page that prefetches checks for requests. */
 const QUIET_MS = 200;
 const CACHE = "visor-export";
-/** As the service worker looks for them. */
+/** The name under which the service worker looks for them. */
 const PICTURES = "visor-pictures";
 
 export interface KeeperEvents {
-  /** Bytes that have come of those that the first search needs. */
+  /** How many of the bytes that the first search needs have arrived. */
   progress: (received: number, total: number) => void;
-  /** Another state of the export answers from now on. */
+  /** Called when another state of the export answers from now on. */
   changed: () => void;
 }
 
@@ -46,7 +46,7 @@ export class Keeper {
     return this.chunks.isKept;
   }
 
-  /** What answers now; loaded when it is first asked for. Raises `ChunkTrouble`. */
+  /** What answers now; loaded on first use. Raises `ChunkTrouble`. */
   ready(): Promise<LocalSearch> {
     this.current ??= this.first().catch((error) => {
       this.current = null;
@@ -56,7 +56,7 @@ export class Keeper {
     return this.current;
   }
 
-  /** Asks what answers now; once more of a newer export where a file of this one is gone. */
+  /** Asks what answers now, and once more a newer export if a file of this one is gone. */
   async ask<Answer>(question: (local: LocalSearch) => Promise<Answer> | Answer): Promise<Answer> {
     this.asked += 1;
     try {
@@ -69,13 +69,13 @@ export class Keeper {
     }
   }
 
-  /** Has what is fetched ahead wait, or go on; what has come whole of it is kept. */
+  /** Pauses or resumes prefetching; complete files are kept. */
   hold(isHeld: boolean): void {
     this.isHeld = isHeld;
     if (isHeld) this.ahead.abort();
   }
 
-  /** Waits until nobody waits for an answer, whose files would share the line with what is fetched ahead. */
+  /** Waits until no answer is pending, whose files would share the line with prefetched ones. */
   private async quiet(): Promise<void> {
     do await new Promise((resolve) => setTimeout(resolve, QUIET_MS));
     while (this.isAwaited);
@@ -94,7 +94,7 @@ export class Keeper {
     return local.stats(model, { allowed, by_default: true, size_bytes, closer });
   }
 
-  /** What a device needs to look at pictures, as the server says it now or was kept; null where nobody says it. */
+  /** What a device needs to embed pictures, as the server says now or as it was kept; null if neither is there. */
   async model(): Promise<DeviceModel | null> {
     const response = await fetch(this.modelUrl, { cache: "no-cache", credentials: "omit" }).catch(() => null);
     const told = response?.ok ? new Uint8Array(await response.arrayBuffer()) : null;
@@ -119,7 +119,7 @@ export class Keeper {
     return local;
   }
 
-  /** Fetches what close results are put in order by, and what a visit without a network needs. */
+  /** Fetches what re-ranks close results, and what a visit without a network needs. */
   private async complete(manifest: Manifest): Promise<void> {
     try {
       const hasMore = manifest.parts.some((part) => part.codes_low);
@@ -135,7 +135,7 @@ export class Keeper {
       }
       if (manifest.bytes.pictures <= AHEAD_BYTES) await this.keepPictures(pages);
     } catch {
-      // What is there answers; the rest is fetched at another visit.
+      // The files that are there answer; the rest is fetched on another visit.
     }
   }
 
@@ -153,7 +153,7 @@ export class Keeper {
     }
   }
 
-  /** Takes a newer export, if there is one, when all of it is here. */
+  /** Switches to a newer export, if there is one, when all of it is here. */
   private async renew(): Promise<boolean> {
     this.lookedAt = Date.now();
     try {
@@ -165,7 +165,7 @@ export class Keeper {
       this.events.changed();
       return true;
     } catch {
-      // The state before goes on answering.
+      // The previous state keeps answering.
       return false;
     }
   }
@@ -182,13 +182,13 @@ export class Keeper {
     }
   }
 
-  /** Keeps the small pictures that lie beside the catalogue; those of other sites are theirs to keep. */
+  /** Keeps the small pictures that are next to the catalogue, but not those of other sites. */
   private async keepPictures(pages: readonly string[]): Promise<void> {
     const cache = await caches.open(PICTURES);
     for (const name of pages) {
       const bytes = await this.chunks.get(chunkOf(name, this.base));
       for (const one of Container.open(name, bytes, "export_page").json<({ item: Item } | null)[]>("items")) {
-        // Addresses are relative to the page, in whose folder that of the catalogue lies.
+        // URLs are relative to the page, whose folder contains that of the catalogue.
         const url = new URL(one?.item.image_url ?? "", new URL("..", this.base)).href;
         if (url.startsWith(this.base) && url !== this.base && !(await cache.match(url))) await cache.add(url);
       }

@@ -1,11 +1,11 @@
-/** Sums over numbers that lie in rows. Sums are taken in double precision, and kept in single as the server keeps them. */
+/** Sums over numbers in rows. Sums are computed in double precision, and stored in single as on the server. */
 
 export type Floats = Float32Array<ArrayBuffer>;
 
-/** Inner product of `length` floats, from a place in each. Of one kind of array alone: engines make it fast then. */
+/** Inner product of `length` floats, from an offset in each. For one kind of array only: engines make that fast. */
 export function dot(a: Floats, b: Floats, length = b.length, from = 0, other = 0): number {
   let at = 0;
-  // Four sums, so that no product waits for the one before.
+  // Four sums, so that no product waits for the previous one.
   let p = 0;
   let q = 0;
   let r = 0;
@@ -84,7 +84,7 @@ export function rounded(value: number, digits: number): number {
   return Number(value.toFixed(digits));
 }
 
-/** Places of values in falling order, equal ones in theirs. */
+/** Positions of values in descending order; equal ones keep theirs. */
 export const fallingOrder = (values: ArrayLike<number>): number[] =>
   Array.from({ length: values.length }, (_, at) => at).sort(
     (a, b) => (values[b] as number) - (values[a] as number) || a - b,

@@ -5,7 +5,7 @@ import { LocalSearch } from "./answer";
 import { chunkOf, type Manifest, readManifest } from "./manifest";
 import type { PartFiles } from "./rows";
 
-/** What is there of codes: their upper halves are enough to search, the lower ones put close results in order. */
+/** Which codes are there: their upper halves are enough to search, the lower ones re-rank close results. */
 export type Detail = "coarse" | "whole";
 
 const PART_FILES = ["columns", "hashes", "codes_high", "codes_low", "vectors", "looks"] as const;
@@ -15,7 +15,7 @@ export async function fetchManifest(base: string): Promise<Manifest> {
   const url = new URL("visor.json", base).href;
   let response: Response;
   try {
-    // Servers compare times by the second, in which an export may be written anew.
+    // Servers compare times by the second, and an export may be written twice in one.
     response = await fetch(url, { cache: "no-store", credentials: "omit" });
   } catch {
     throw new ChunkTrouble("silent", url);
@@ -24,11 +24,11 @@ export async function fetchManifest(base: string): Promise<Manifest> {
   return readManifest(await response.json().catch(() => null), url);
 }
 
-/** Bytes that a search needs before it can begin. */
+/** Bytes that have to be here before a search can begin. */
 export const bytesOf = (manifest: Manifest, detail: Detail): number =>
   wanted(manifest, detail).reduce((sum, { bytes }) => sum + bytes, 0);
 
-/** An export in memory. Raises `ChunkTrouble`, or what `signal` is aborted with. */
+/** An export in memory. Raises `ChunkTrouble`, or the reason with which `signal` is aborted. */
 export async function loadExport(
   manifest: Manifest,
   base: string,

@@ -1,4 +1,4 @@
-/** An export as what answers the page: it asks a worker, and says in the visitor's language what is not answered. */
+/** An export as the page's backend: it asks a worker, and reports failures in the visitor's language. */
 import { signal } from "@preact/signals";
 import { Failure, type Trouble } from "../endpoint/api";
 import type { Backend } from "../endpoint/backend";
@@ -7,7 +7,7 @@ import { type Key, t } from "../words/messages";
 import type { Questions, Told, Trouble as WorkerTrouble } from "./messages";
 import type { Sought } from "./query";
 
-/** Bytes of the catalogue that have come of all that the first search needs; null when it is here. */
+/** Bytes of the catalogue that have arrived, of all that the first search needs; null when it is here. */
 export const loading = signal<{ received: number; total: number } | null>(null);
 /** Whether the catalogue stays for the next visit; null until that is known. */
 export const isKept = signal<boolean | null>(null);
@@ -19,12 +19,12 @@ export class LocalIndex implements Backend {
   private readonly pending = new Map<number, Pending>();
   private asked = 0;
 
-  /** @param base Address of the export's files. */
+  /** @param base URL of the export's files. */
   constructor(private readonly base: string) {
     this.worker = new Worker(new URL("./worker.ts", import.meta.url), { type: "module", name: base });
     this.worker.addEventListener("message", ({ data }: MessageEvent<Told>) => this.hear(data));
     this.worker.addEventListener("error", (event) => {
-      // It could not start, or memory did not suffice: nobody answers any more.
+      // It could not start, or ran out of memory: nothing answers any more.
       event.preventDefault();
       for (const { reject } of this.pending.values()) reject(new Failure(troubleOf("memory", "")));
       this.pending.clear();
@@ -68,7 +68,7 @@ export class LocalIndex implements Backend {
     return this.ask("stats", null);
   }
 
-  /** While the model comes or somebody waits, nothing is fetched ahead. */
+  /** While the model is downloaded or a request waits, nothing is prefetched. */
   hold(isHeld: boolean): void {
     this.ask("hold", isHeld).catch(() => undefined);
   }
@@ -83,7 +83,7 @@ export class LocalIndex implements Backend {
     return { words: [] };
   }
 
-  // What follows takes the pictures themselves, or somebody who keeps what is said. The page does not offer it: an
+  // The methods below need the pictures themselves, or a server that keeps feedback. The page does not offer them: an
   // export has no such capability.
 
   compare(): Promise<never> {
@@ -145,7 +145,7 @@ function readTrouble(trouble: WorkerTrouble): Trouble {
 
 type Kind = Exclude<WorkerTrouble["kind"], "refusal"> | "memory" | "picture" | "address" | "words" | "server";
 
-/** What is said of each kind, and whether another try may end otherwise. */
+/** What the page says about each kind, and whether another try may succeed. */
 const SAID: Readonly<Record<Kind, { title: Key; found?: Key; remedy?: Key; mayPass?: true }>> = {
   damaged: { title: "local.damaged", found: "local.damaged.found", remedy: "local.owner", mayPass: true },
   missing: { title: "local.missing", found: "local.missing.found", remedy: "local.owner", mayPass: true },
@@ -164,7 +164,7 @@ function troubleOf(kind: Kind, what: string): Trouble {
   const { title, found, remedy, mayPass } = SAID[kind];
   const isAway = kind === "silent" && !navigator.onLine;
   return {
-    // Its kind tells the page whether to offer another try.
+    // Its kind decides whether the page offers another try.
     type: mayPass ? "about:blank" : `urn:visor:local_${kind}`,
     title: t(title),
     status: 0,

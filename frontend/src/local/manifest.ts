@@ -1,4 +1,4 @@
-/** What an export says of itself (`docs/formats.md`): the files that it consists of, and Python's constants. */
+/** An export's manifest (`docs/formats.md`): the files that it consists of, and Python's constants. */
 import type { Chunk } from "../bytes/chunks";
 import { ChunkTrouble } from "../bytes/trouble";
 
@@ -7,7 +7,7 @@ export const EXPORT_FORMAT = 1;
 
 export interface FileEntry {
   name: string;
-  /** On the server, as they are downloaded. */
+  /** Bytes on the server, as they are downloaded. */
   bytes: number;
 }
 
@@ -46,7 +46,7 @@ export interface Manifest {
 
 type Slice = [from: number, to: number];
 
-/** Every number of Python's that an answer depends on: there is one place where each is decided. */
+/** Every constant of Python's code that an answer depends on, so that each is defined in one place. */
 export interface Constants {
   search: {
     nearest: number;
@@ -67,7 +67,7 @@ export interface Constants {
     rows_compared: number;
     nearer: number;
     alone: [number, number];
-    /** Absent in exports of before. */
+    /** Absent in older exports. */
     pairs_enough?: number;
     features: string[];
     label_decay: number;
@@ -106,7 +106,7 @@ export interface Constants {
     same_vector_min: number;
     covered_min: number;
     contrast_floor: number;
-    /** These five are absent in exports of before. */
+    /** These five are absent in older exports. */
     contrast_large?: number;
     edges_slack?: number;
     rest_scale?: number;
@@ -124,7 +124,7 @@ export interface Constants {
   facets: { values_max: number; price_ranges: number; date_ranges: number };
 }
 
-/** Reads `visor.json`. Raises `ChunkTrouble` for one that this page does not read. */
+/** Reads `visor.json`. Raises `ChunkTrouble` for one that this page cannot read. */
 export function readManifest(found: unknown, url: string): Manifest {
   if (typeof found !== "object" || found === null || !("format" in found)) throw new ChunkTrouble("damaged", url);
   const { format } = found;
@@ -138,7 +138,7 @@ export const chunkOf = (name: string, base: string): Chunk => ({
   sha256: /-([0-9a-f]{16})\.vsr$/.exec(name)?.[1] ?? "?",
 });
 
-/** Every file that the manifest names, by its address. */
+/** Every file that the manifest names, by its URL. */
 export function filesOf({ space, parts, judge, hidden }: Manifest, base: string): Set<string> {
   const single = [space.file, judge, hidden];
   const ofParts = parts.flatMap(({ columns, hashes, codes_high, codes_low, vectors, looks }) => [

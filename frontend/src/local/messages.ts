@@ -1,4 +1,4 @@
-/** What page and worker say to each other. */
+/** Messages between page and worker. */
 import type { ChunkTroubleKind } from "../bytes/trouble";
 import type {
   DeviceModel,
@@ -11,7 +11,7 @@ import type {
 } from "../endpoint/contract";
 import type { Sought } from "./query";
 
-/** What a page can ask, by name: what goes in, and what comes back. */
+/** A page's requests by name: what goes in, and what comes back. */
 export interface Questions {
   search: { asked: Sought; answer: SearchAnswer };
   facets: { asked: Filters; answer: FacetsAnswer };
@@ -19,7 +19,7 @@ export interface Questions {
   examples: { asked: number; answer: ItemsAnswer };
   model: { asked: null; answer: DeviceModel | null };
   stats: { asked: null; answer: StatsAnswer };
-  /** Whether nothing is to be fetched ahead, because something else needs the line. */
+  /** Whether prefetching is paused, because something else needs the line. */
   hold: { asked: boolean; answer: null };
 }
 
@@ -27,7 +27,7 @@ export type Asked = {
   [Name in keyof Questions]: { id: number; name: Name; asked: Questions[Name]["asked"] };
 }[keyof Questions];
 
-/** Why there is no answer, as an error does not travel. */
+/** Why there is no answer, as data, because an `Error` cannot be sent between threads. */
 export type Trouble =
   | { kind: "refusal"; type: string; found: string; valid: string; remedy: string }
   | { kind: ChunkTroubleKind; file: string; status: number }

@@ -1,12 +1,12 @@
-/** Sentences that somebody has to know with an answer, as servers say them. */
+/** Sentences that a visitor has to know with an answer, as servers write them. */
 import type { Manifest } from "./manifest";
 import type { Cursor } from "./order";
 import type { Sought } from "./query";
 import type { Rows } from "./rows";
 
 /**
- * @param after Where the request goes on, if it does.
- * @param isLost Whether there are hits of which no item is known any more.
+ * @param after Where the request continues, if it does.
+ * @param isLost Whether there are hits whose item is no longer known.
  */
 export function noticesOf(
   { attributes, index, id }: Manifest,

@@ -1,4 +1,4 @@
-/** In which order rows are given, and where a page of them ends (`index/search/listing.py`, `search/cursor.py`). */
+/** In which order rows are returned, and where a page of them ends (`index/search/listing.py`, `search/cursor.py`). */
 import { fromBase64, toBase64 } from "../bytes/base64";
 import type { SearchRequest, Sort } from "../endpoint/contract";
 import { NO_DATE } from "./attributes";
@@ -7,9 +7,9 @@ import { dot, type Floats, unit } from "./linear";
 import { Refusal } from "./refusal";
 import type { Rows } from "./rows";
 
-/** What a listing has given already: what comes no later than `last`, or else the ids that begin as `shown` says. */
+/** What a listing has returned already: all up to `last`, or else the ids whose prefixes are in `shown`. */
 export interface Cursor {
-  /** Of the export. */
+  /** Generation of the export. */
   generation: string;
   last: readonly [value: number, likeness: number, id: string] | null;
   shown: readonly string[];
@@ -21,7 +21,7 @@ export interface Order {
   variety: number;
   byProduct: boolean;
   similarityMin: number | null;
-  /** The only rows that are given. */
+  /** The only rows that are returned. */
   among: ReadonlySet<number> | null;
   /** The query's copies with their similarity, for `most_changed`. */
   copies: ReadonlyMap<number, number>;
@@ -44,7 +44,7 @@ const SORTS: Partial<Record<Sort, readonly [read: Read, nothing: number, sign: 1
   smallest: [({ pixels }) => pixels, 0, 1],
 };
 
-/** What rises along the listing, (n,); infinite where there is no value; null where likeness alone orders. */
+/** The value that rises along the listing, (n,); infinite if there is none; null if likeness alone orders. */
 export function sortValues(rows: Rows, { sort, copies }: Order): Float64Array | null {
   if (sort === "likeness") return null;
   const values = new Float64Array(rows.count).fill(Number.POSITIVE_INFINITY);
@@ -88,10 +88,10 @@ export function writeCursor(cursor: Cursor | null, request: SearchRequest, vecto
 }
 
 /**
- * Where a request goes on; null at the beginning. Raises `Refusal` for the cursor of another search or picture.
+ * Where a request continues; null at the beginning. Raises `Refusal` for the cursor of another search or picture.
  *
  * @param vector As for `writeCursor`.
- * @param index What is searched: another one may look at the same picture otherwise.
+ * @param index What is searched: another index may embed the same picture differently.
  */
 export function readCursor(request: SearchRequest, vector: Floats | null, index: string): Cursor | null {
   if (typeof request.after !== "string") return null;

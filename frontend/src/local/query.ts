@@ -1,4 +1,4 @@
-/** What a request searches for, as a place in the index (`search/query.py`, `search/service.py`). */
+/** What a request searches for, as a point in the index's space (`search/query.py`, `search/service.py`). */
 import { fromBase64, toBase64 } from "../bytes/base64";
 import { fromHalves, halvesOf, toHalves } from "../bytes/float16";
 import type { Label, SearchRequest, Seen } from "../endpoint/contract";
@@ -12,11 +12,11 @@ import { isSet, type Rows } from "./rows";
 import type { Placed, Space } from "./space";
 import { type Asked, alignerOf } from "./verdict";
 
-/** What the page asks for: of a picture, what its device saw. */
+/** The page's request: for a picture, what its device saw. */
 export type Sought = SearchRequest;
 
 export interface Query {
-  /** Null: nothing is near to it; all that passes is given. */
+  /** Null: there is nothing to be near to; all that passes the filters is returned. */
   placed: Placed | null;
   look: Uint8Array | null;
   isAcross: boolean;
@@ -24,9 +24,9 @@ export interface Query {
   safety: Record<string, number> | null;
   blank: string | null;
   size: readonly [width: number, height: number] | null;
-  /** Row of the item that was searched for. */
+  /** Row of the item, if one was searched for. */
   item: number | null;
-  /** The pictures that matches are to be like: any of them gives a verdict. */
+  /** The pictures that matches should be like: any of them gives a verdict. */
   asked: readonly Asked[];
   judged: Placed | null;
   /** Rows of the items among several pictures. */
@@ -48,7 +48,7 @@ const NONE: Query = {
 };
 
 const PICTURES = ["image", "url", "vector", "item", "handle", "seen"] as const;
-/** Length of a weighted mean of unit vectors below which it points nowhere. */
+/** Below this length, a weighted mean of unit vectors has no direction. */
 const SUM_MIN = 0.05;
 /** How much a class of the safety head counts (`visor/models/embedder.py`). */
 const UNSAFE = { hentai: 1, porn: 1, sexy: 0.5 };
@@ -155,7 +155,7 @@ export class QueryReader {
     };
   }
 
-  /** A vector and its look, and whether it stands on the visitors' side of the gap. */
+  /** A vector and its look, and whether it is on the visitors' side of the gap. */
   private sided(
     [vector, look]: [Floats, Uint8Array | null],
     mayCross: boolean,
@@ -198,7 +198,7 @@ export class QueryReader {
         PICTURES.filter((name) => one[name] != null),
         false,
       );
-    // Several are compared by the catalogue's own look: what is known of the gap is of single photos.
+    // Several are compared as catalogue images: the gap is known for single photos only.
     const isOne = asked.filter(([, weight]) => weight !== 0).length === 1;
     const read = await Promise.all(
       asked.map(async ([one, weight]) => [await this.single(one, signal, isOne), weight] as const),
@@ -221,7 +221,7 @@ export class QueryReader {
     };
   }
 
-  /** The direction of the weighted sum of several pictures, seen from what all of the catalogue have in common. */
+  /** The direction of the weighted sum of several pictures, relative to what the whole catalogue has in common. */
   private towards(some: readonly (readonly [Query, number])[]): Placed {
     const { calibration } = this.judge;
     const inFull = calibration.isFitted && calibration.stored.space == null ? calibration.mean : null;
@@ -245,7 +245,7 @@ export class QueryReader {
       );
     }
     const around = unit(origin.map((value, at) => value + ((direction[at] as number) / length) * far));
-    // As links carry it, so that they are answered as the pictures were.
+    // Rounded as in links, so that a link gets the same answer as the pictures.
     return this.space.place(unit(fromHalves(toHalves(around))));
   }
 

@@ -1,4 +1,4 @@
-/** All rows of an export, one part after the other, as they lie in memory. */
+/** All rows of an export in memory, one part after the other. */
 import { Container } from "../bytes/container";
 import { fromHalves } from "../bytes/float16";
 import type { Filters } from "../endpoint/contract";
@@ -23,7 +23,7 @@ export interface LoadedPart {
   columns: Columns;
 }
 
-/** Whether filters ask for anything; an empty list does not. */
+/** Whether filters restrict anything; an empty list does not. */
 export function isSet({ attributes, ...others }: Filters): boolean {
   const isGiven = (one: unknown): boolean => (Array.isArray(one) ? one.length > 0 : one != null);
   return Object.keys(attributes ?? {}).length > 0 || Object.values(others).some(isGiven);
@@ -44,7 +44,7 @@ export class Rows {
   /** Rows [start, stop) of each segment of the index. */
   readonly segments: readonly (readonly [start: number, stop: number])[];
   readonly vectors: Vectors;
-  /** Full vectors (n, d), where confidence was measured in them beside a projection. */
+  /** Full vectors (n, d), if confidence was measured in them although there is a projection. */
   readonly full: FullVectors | null;
   private readonly groupOf = new Map<number, string>();
   private readonly groups = new Map<string, number[]>();
@@ -104,7 +104,7 @@ export class Rows {
     return text;
   }
 
-  /** The row of an item; null where there is none. Within a part rows are sorted by id. */
+  /** The row of an item; null if there is none. Within a part rows are sorted by id. */
   find(id: string): number | null {
     if (!/^[0-9a-f]{32}$/.test(id)) return null;
     for (const { start, stop } of this.parts) {
@@ -145,13 +145,13 @@ export class Rows {
     return columns.labelsOf(row - start);
   }
 
-  /** Other rows, rising, that a merge found to have nearly the hash of this one. */
+  /** Other rows, ascending, whose hash a merge found to be close to this one's. */
   groupWith(row: number): number[] {
     const key = this.groupOf.get(row);
     return key === undefined ? [] : (this.groups.get(key) ?? []).filter((other) => other !== row);
   }
 
-  /** (n,) 1 for rows that pass; null where no filter is set. Raises `Refusal` for a filter that cannot be read. */
+  /** (n,) 1 for rows that pass; null if no filter is set. Raises `Refusal` for a filter that cannot be read. */
   allowed(filters: Filters): Uint8Array | null {
     if (!isSet(filters)) return null;
     const keep = new Uint8Array(this.count);
@@ -162,7 +162,7 @@ export class Rows {
     return keep;
   }
 
-  /** In which the rows that pass have prices, in order. */
+  /** Currencies in which the rows that pass have prices, in order. */
   currencies(filters: Filters): string[] {
     const allowed = this.allowed(filters);
     const found = new Set<string>();
@@ -175,7 +175,7 @@ export class Rows {
     return [...found].sort();
   }
 
-  /** (n,): what the words of each row weigh together. */
+  /** (n,): the sum of the weights of each row's words. */
   wordSums(weights: Readonly<Record<string, number>>): Float64Array {
     const sums = new Float64Array(this.count);
     for (const { columns, start } of this.parts) sums.set(columns.wordSums(weights), start);
@@ -220,7 +220,7 @@ function highCodes(part: Part, files: PartFiles): { high: Uint8Array; covered: F
 const lowCodes = (part: Part, files: PartFiles): Uint8Array | null =>
   files.codes_low ? tensorOf(part.codes_low?.name, files.codes_low, "export_codes_low", "codes") : null;
 
-/** Codes of their upper four bits, and of the lower ones if they are here; else these are in the middle. */
+/** Codes from their upper four bits and, if they are here, the lower ones; otherwise the middle value is used. */
 function unpackCodes({ bytes, stride, m }: Codes, start: number, high: Uint8Array, low: Uint8Array | null): void {
   const h = Math.ceil(m / 2);
   for (let row = 0; row * h < high.length; row += 1) {

@@ -1,27 +1,27 @@
-/** Codes in memory, and how near each row is to a query: by WebAssembly's SIMD, or where there is none in plain numbers. */
+/** Codes in memory, and how near each row is to a query: by WebAssembly's SIMD, or without it in plain JavaScript. */
 import { fromBase64 } from "../bytes/base64";
 import type { Floats } from "./linear";
 import kernel from "./scan.wat";
 
 const PAGE_BYTES = 65_536;
-/** Codes that one instruction takes. */
+/** Codes per instruction. */
 const LANES = 16;
 const MIDDLE = 128;
-/** A query of whole numbers is as long as int16 and the sums, int32, allow. */
+/** A query of integers is as large as int16, and the int32 sums, allow. */
 const [INT16, INT32] = [32_767, 2_147_483_647];
 
 type Scan = (codes: number, rows: number, stride: number, query: number, out: number) => void;
 
 /** n rows of m codes, in one piece of memory: a coordinate plus 128 each. */
 export class Codes {
-  /** Bytes of a row: codes behind the m-th count for nothing. */
+  /** Bytes of a row: codes after the m-th are padding. */
   readonly stride: number;
   readonly bytes: Uint8Array;
   private readonly query: Int16Array;
   private readonly sums: Int32Array;
   private readonly scan: Scan | null;
 
-  /** Raises `RangeError` where there is not memory enough. */
+  /** Raises `RangeError` if there is not enough memory. */
   constructor(
     readonly count: number,
     readonly m: number,
@@ -58,7 +58,7 @@ export class Codes {
     const found = new Float32Array(count);
     const all = MIDDLE * query.reduce((sum, value) => sum + value, 0);
     for (let row = 0; row < count; row += 1) {
-      // Four sums, so that no product waits for the one before.
+      // Four sums, so that no product waits for the previous one.
       let a = 0;
       let b = 0;
       let c = 0;

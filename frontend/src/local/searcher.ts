@@ -17,15 +17,15 @@ export interface Question {
   leaveOut: ReadonlySet<number>;
   fusion: Fusion | null;
   order: Order;
-  /** What confidence is computed of, if that is not the query. */
+  /** What confidence is computed from, if that is not the query. */
   judged: Placed | null;
 }
 
-/** The query and the rows nearest to it, nearest first; no filter leaves any of them out. */
+/** The query and the rows nearest to it, nearest first, whatever the filters. */
 export interface Nearest {
   query: Placed;
   rows: readonly number[];
-  /** Of all candidates, falling. */
+  /** Similarities of all candidates, descending. */
   similarities: readonly number[];
 }
 
@@ -33,7 +33,7 @@ export interface Hits {
   hits: readonly Hit[];
   nearest: Nearest | null;
   next: Cursor | null;
-  /** The hits are those of a page or another order: the first of them need not be the nearest. */
+  /** The hits are those of a later page or another order: the first of them need not be the nearest. */
   isListed: boolean;
   total: number | null;
 }
@@ -43,11 +43,11 @@ interface Page {
   next: Cursor | null;
 }
 
-/** How near to a query each row is, as far as it was asked. */
+/** How near each row is to a query, computed on demand. */
 class Likeness {
   private readonly words: Float64Array | null;
   private readonly fused: Floats | null;
-  /** (n,) cosines with what the codes are scanned with. */
+  /** (n,) cosines with the vector with which the codes are scanned. */
   private readonly scanned: Floats;
 
   constructor(
@@ -71,12 +71,12 @@ class Likeness {
     return found;
   }
 
-  /** What is shown of a row. */
+  /** The similarity that is shown for a row. */
   cosine(row: number): number {
     return this.fusion ? this.rows.vectors.similarity(row, this.projected) : (this.scanned[row] as number);
   }
 
-  /** The nearest rows that may be given, at most `want`. */
+  /** The nearest rows that may be returned, at most `want`. */
   nearest(allowed: Uint8Array | null, want: number, constants: Constants): Candidates {
     const { rows } = this;
     const among = this.words ? this.candidates(this.words, allowed, want, constants) : ([0, rows.count] as const);
@@ -159,7 +159,7 @@ export class Searcher {
     }
     let asked = query;
     if (!found || isListed || allowed || judged) {
-      // What is known of the query does not depend on which items are asked.
+      // What is known about the query does not depend on the filters.
       asked = judged ?? query;
       const judging = judged ? new Likeness(rows, judged.unit, fusion) : likeness;
       found = without(judging.nearest(null, most, constants), leaveOut);
@@ -171,7 +171,7 @@ export class Searcher {
   }
 }
 
-/** All rows that pass, in one order, given page by page to the end. */
+/** All rows that pass, in one order, returned page by page to the end. */
 class Listing {
   private listed: number[] | null = null;
   private readonly values: Float64Array | null;
@@ -192,7 +192,7 @@ class Listing {
     return this.order.byProduct ? this.grouping.firstOfProduct(this.all).length : this.all.length;
   }
 
-  /** The rows that may be given, in no order. */
+  /** The rows that may be returned, in no order. */
   private get all(): number[] {
     this.listed ??= this.those(() => true);
     return this.listed;
@@ -234,7 +234,7 @@ class Listing {
     return this.grouping.withProducts(hits, this.ordered(others, others.length));
   }
 
-  /** The nearest k, without going through all; no page where too many of the nearest are of too few products. */
+  /** The nearest k, without going through all; no page if too many of the nearest are of too few products. */
   firstPage(
     likeness: Likeness,
     k: number,
@@ -264,7 +264,7 @@ class Listing {
     if (isWhole && total === null) {
       total = order.byProduct ? this.grouping.firstOfProduct(near.rows).length : near.rows.length;
     }
-    // What is shown and judged as a copy is the cosine, whatever brought it to its place.
+    // The cosine is shown, and decides what is a copy, whatever determined the rank.
     let hits = likeness.fusion
       ? grouped.hits.map((hit) => ({ ...hit, similarity: dot(this.grouping.unit(hit.row), likeness.projected) }))
       : grouped.hits;
@@ -279,7 +279,7 @@ class Listing {
     return { page: { hits, next }, found: near, total, most };
   }
 
-  /** Rows that may be given, or products. */
+  /** Number of rows that may be returned, or of products. */
   private passing(): number {
     const { rows, allowed, leaveOut, order } = this;
     if (order.byProduct) {
@@ -292,7 +292,7 @@ class Listing {
     return count - [...leaveOut].filter((row) => !allowed || allowed[row]).length;
   }
 
-  /** The next k hits behind a cursor. */
+  /** The next k hits after a cursor. */
   page(k: number, cursor: Cursor): Page {
     const { variety } = this.order;
     if (!variety || cursor.last) return this.plainPage(k, cursor);
@@ -319,7 +319,7 @@ class Listing {
     return { hits, next: isMore ? (last ? this.behind(cursor, last.row) : cursor) : null };
   }
 
-  /** The first k hits that are no repetition of rows before, and whether there are more. */
+  /** The first k hits that do not repeat earlier rows, and whether there are more. */
   private next(before: ReadonlySet<number>, k: number): { hits: Hit[]; isMore: boolean } {
     const { products } = this.rows;
     const { byProduct } = this.order;
@@ -328,7 +328,7 @@ class Listing {
     const earlier = [...before];
     for (let want = k + Math.min(k, 20) + 1; ; want *= 4) {
       const ordered = this.ordered(left, want);
-      // A copy of another of its product does not stand for it, whichever page that is on.
+      // A copy of another item of its product does not represent it, whichever page that is on.
       const rows = (byProduct ? this.grouping.firstOfProduct(ordered) : ordered).filter(
         (row) => !earlier.some((other) => this.grouping.isSame(row, other) && this.isFirst(other, earlier)),
       );
@@ -338,7 +338,7 @@ class Listing {
     }
   }
 
-  /** Whether no other of these rows has its product before it. */
+  /** Whether no earlier row among these has its product. */
   private isFirst(row: number, among: readonly number[]): boolean {
     const { products } = this.rows;
     if (!this.order.byProduct || products[row] === 0) return true;
@@ -350,7 +350,7 @@ class Listing {
     );
   }
 
-  /** What was given up to a cursor. */
+  /** What was returned up to a cursor. */
   private before(cursor: Cursor): Set<number> {
     const { last } = cursor;
     if (!last) return new Set(cursor.shown.length ? this.all.filter(this.shownBy(cursor)) : []);

@@ -1,10 +1,10 @@
-/** Selection: the least of many without putting all in order. */
+/** Selection: the least of many without sorting all. */
 
 /**
  * The rows of the least keys, in order; at most `want`.
  *
  * @param among Rows, or [start, stop) of them.
- * @param key A number of a row by which most rows are passed over; rows of one key are told apart by `compare`.
+ * @param key A number of a row by which most rows are skipped; `compare` orders rows with the same key.
  * @param compare Of rows of the same key.
  * @param allowed (n,) 1 for rows that may be taken; null: all.
  */
@@ -33,7 +33,7 @@ export function leastRows(
   return found.slice(0, want).map(([row]) => row);
 }
 
-/** Keeps the least numbers that it is offered, the greatest of them on top. */
+/** Keeps the least of the numbers that it is offered, the greatest of them on top. */
 class Heap {
   private readonly values: Float64Array;
   private size = 0;

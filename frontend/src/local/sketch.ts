@@ -1,4 +1,4 @@
-/** What a stored hash keeps of the pixels: 32 bytes of PDQ, then luma of 12 × 12 cells and chroma of 3 × 3. */
+/** What a stored hash keeps about the pixels: 32 bytes of PDQ, then luma of 12 × 12 cells and chroma of 3 × 3. */
 import type { Grey } from "./grey";
 import type { Floats } from "./linear";
 import type { Constants } from "./manifest";
@@ -25,7 +25,7 @@ export function lumaOf(hash: Uint8Array, layout: Layout): Floats {
 export const chromaOf = (hash: Uint8Array, layout: Layout): Floats =>
   Float32Array.from(hash.subarray(layout.hash_bytes - 2 * layout.chroma_cells ** 2, layout.hash_bytes));
 
-/** A picture as it is compared: planes of `plane` × `plane` pixels, 0 to 255, and a grey one. */
+/** A picture in the form for comparing: planes of `plane` × `plane` pixels, 0 to 255, and a grey one. */
 export interface Planes {
   luma: Floats;
   cb: Floats;
@@ -33,7 +33,7 @@ export interface Planes {
   grey: Grey;
 }
 
-/** The picture that stands in for a hash whose pixels are not here. */
+/** The picture that replaces the missing pixels of a hash. */
 export function pictureOf(hash: Uint8Array, layout: Layout): Planes {
   const { plane, cells, chroma_cells: coarse } = layout;
   const chroma = chromaOf(hash, layout);

@@ -8,22 +8,22 @@ export interface Projection {
   origin: Floats;
   /** (d, m), row by row. */
   matrix: Floats;
-  /** (m, m): the inverse of what the matrix makes of lengths. */
+  /** (m, m): undoes the matrix's effect on lengths. */
   inverse: Floats;
 }
 
-/** A place in the space. */
+/** A point in the space. */
 export interface Placed {
-  /** (d,), length 1; null where only the place is known: the device has no full vectors of a projected index. */
+  /** (d,), length 1; null if only the point is known: the device has no full vectors of a projected index. */
   full: Floats | null;
   /** (m,), length 1. */
   unit: Floats;
-  /** Share of the full vector's length, seen from the origin, that lies in the space. */
+  /** Share of the full vector's length, measured from the origin, that the space covers. */
   covered: number;
 }
 
 export class Space {
-  /** m, and d where nothing is projected. */
+  /** m, or d if nothing is projected. */
   readonly dimensions: number;
 
   constructor(
@@ -34,7 +34,7 @@ export class Space {
     this.dimensions = projection ? projection.matrix.length / dimension : dimension;
   }
 
-  /** Places a full vector of length 1. */
+  /** The point of a full vector of length 1. */
   place(vector: Floats): Placed {
     if (!this.projection) return { full: vector, unit: unit(vector), covered: 1 };
     const moved = minus(vector, this.projection.origin);
@@ -45,14 +45,14 @@ export class Space {
   }
 
   /**
-   * A full vector (d,) of length 1 of which the space sees as much as of a place: what lies outside of it is lost.
+   * A full vector (d,) of length 1 with the same projection as a point: its part outside the space is lost.
    */
   unplaced({ full, unit: inside }: Placed): Floats {
     if (full || !this.projection) return full ?? inside;
     const { origin, matrix } = this.projection;
     const weights = this.byInverse(inside);
     const towards = Float32Array.from(origin, (_, row) => dot(matrix, weights, weights.length, row * weights.length));
-    // Full vectors have length 1, which says how far from the origin this one lies.
+    // Full vectors have length 1, which determines how far from the origin this one is.
     const [a, b] = [dot(towards, towards), dot(towards, origin)];
     const far = (-b + Math.sqrt(Math.max(0, b * b + a * (1 - dot(origin, origin))))) / a;
     return unit(origin.map((value, at) => value + far * (towards[at] as number)));
@@ -85,7 +85,7 @@ export interface Vectors {
   units(rows: ArrayLike<number>): Floats;
   /** Similarity of one row to a query (m,) of length 1. */
   similarity(row: number, query: Floats): number;
-  /** (n,) similarities of all rows, as exact as orders them but for close ones. */
+  /** (n,) similarities of all rows, exact enough to order all but close ones. */
   all(query: Floats): Floats;
 }
 

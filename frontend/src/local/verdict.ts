@@ -6,22 +6,22 @@ import { cellMeans, chromaOf, lumaOf, pictureOf } from "./sketch";
 
 type Numbers = Constants["verdict"];
 
-/** What was searched for, as far as it is one picture. */
+/** What was searched for, if it is one picture. */
 export interface Asked {
   aligner: Aligner | null;
-  /** Of the item that was searched for. */
+  /** Stored hash of the item, if one was searched for. */
   hash: Uint8Array | null;
 }
 
-/** The aligner of a picture whose hash alone is here. */
+/** The aligner of a picture of which only the hash is here. */
 export const alignerOf = (hash: Uint8Array, numbers: Numbers): Aligner =>
   new Aligner(pictureOf(hash, numbers), numbers);
 
 /**
- * A verdict for each match; `similar` where there is nothing to align with them.
+ * A verdict for each match; `similar` if there is nothing to align with them.
  *
- * @param similarities To the query; NaN where there was none.
- * @param hashes Whole stored hashes; null where it is not known: such a match is similar.
+ * @param similarities To the query; NaN if there was none.
+ * @param hashes Whole stored hashes; null if one is not known: such a match is similar.
  */
 export function classify(
   similarities: readonly number[],
@@ -31,7 +31,7 @@ export function classify(
 ): Verdict[] {
   let { aligner, hash } = asked;
   if (!aligner && !hash && hashes.length > 0) {
-    // A link to an answer has a vector alone: the nearest match's hash stands in where the vectors are the same.
+    // A link to an answer has only a vector: if the nearest match has the same one, its hash is used.
     const nearest = similarities.reduce((best, one, at) => (one > (similarities[best] as number) ? at : best), 0);
     if ((similarities[nearest] as number) >= numbers.same_vector_min) hash = hashes[nearest] ?? null;
   }
@@ -46,7 +46,7 @@ export function classify(
   });
 }
 
-/** Whether sketches differ by no more than re-encoding and resizing make them. */
+/** Whether sketches differ no more than re-encoding and resizing can explain. */
 function isSame({ planes }: Aligner, hash: Uint8Array, numbers: Numbers): boolean {
   const { plane, cells, chroma_cells: coarse } = numbers;
   const luma = cellMeans(planes.luma, plane, cells);

@@ -22,7 +22,7 @@ function tidy(left: number, top: number, width: number, height: number): Box {
   return [x, y, Math.min(rounded(width), rounded(1 - x)), Math.min(rounded(height), rounded(1 - y))];
 }
 
-/** The box between two corners, or null where it is too small to mean one. */
+/** The box between two corners, or null if it is too small to be meant as one. */
 export function boxBetween(a: Point, b: Point): Box | null {
   const [left, right] = [clamp(Math.min(a.x, b.x), 0, 1), clamp(Math.max(a.x, b.x), 0, 1)];
   const [top, bottom] = [clamp(Math.min(a.y, b.y), 0, 1), clamp(Math.max(a.y, b.y), 0, 1)];
@@ -53,7 +53,7 @@ export function isInside([x, y, width, height]: Box, { x: px, y: py }: Point): b
   return px >= x && px <= x + width && py >= y && py <= y + height;
 }
 
-/** The box in words, for those who hear the page. */
+/** The box in words, for screen readers. */
 export function describeBox([x, y, width, height]: Box): string {
   const percent = (value: number) => formatShare(value, undefined, 0);
   const sides = { width: percent(width), height: percent(height), left: percent(x), top: percent(y) };

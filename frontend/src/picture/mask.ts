@@ -3,7 +3,7 @@ import type { Point } from "./geometry";
 
 /** Cells along the longer side: fine enough for a hand, coarse enough for few boxes. */
 const CELLS = 40;
-/** What one request takes. */
+/** Most boxes in one request. */
 export const EXCLUDE_MAX = 64;
 
 /** Which cells of a grid over the picture are painted out. Immutable. */
@@ -46,7 +46,7 @@ export function paint(mask: Mask, from: Point, to: Point, radius: number): Mask 
   return { columns, rows, cells };
 }
 
-/** At most 64 boxes that cover the painted cells: exactly, or where that takes more, with cells joined four to one. */
+/** At most 64 boxes that cover the painted cells: exactly, or if that needs more, with cells joined four to one. */
 export function boxesOf(mask: Mask | null): Box[] {
   if (mask === null) return [];
   let coarse = mask;

@@ -1,4 +1,4 @@
-/** How a question is put: with a picture, with what the server calls it, or with what this device saw in it. */
+/** How a question is sent: with a picture, with the server's handle for it, or with what this device saw in it. */
 
 import { LIKE } from "../address/link";
 import { isUndecided, lookAt, regionsIn, staysHere } from "../device/switch";
@@ -19,17 +19,17 @@ import * as state from "../state";
 import { meet } from "./connect";
 import { OTHER_MODEL, UNKNOWN_HANDLE } from "./problems";
 
-/** What was last looked at, and how the server names it. */
+/** The last picture, and the server's handle for it. */
 let seen: { picture: Picture; shown: string; handle: string } | null = null;
 
 /**
- * The server remembers for some minutes what it saw in a picture, or what this device told of it, so another filter or a
- * page does not send it again.
+ * The server remembers for some minutes what it saw in a picture, or what this device sent about it, so another filter
+ * or page does not send it again.
  */
 export async function ask(query: Query, request: SearchRequest, picture: Blob | null, signal: AbortSignal) {
   const isHere = await isLookedAtHere(query.picture);
   const shown = JSON.stringify([request.box, request.exclude, isHere]);
-  // What this device looks at is what is left of the picture.
+  // This device embeds what is left of the picture.
   const { box, exclude, ...rest } = request;
   const asked = isHere ? rest : request;
   const send = async (more: SearchRequest) => {
@@ -58,13 +58,13 @@ export async function ask(query: Query, request: SearchRequest, picture: Blob | 
   }
   const answer = await sendAnew();
   const { handle } = answer.query;
-  // Of a picture and examples together it is no name of the picture.
+  // For a picture together with examples, the handle is not that of the picture.
   const isSent = (query.kind === "upload" || query.kind === "url") && !request.examples;
   seen = handle && isSent ? { picture: query.picture, shown, handle } : null;
   return answer;
 }
 
-/** Asks for a picture beside the one that is on the page, whose name stays. */
+/** Searches for a picture in addition to the one on the page, whose handle stays. */
 export async function askBeside(query: Query, request: SearchRequest, signal: AbortSignal): Promise<SearchAnswer> {
   const kept = seen;
   const answer = await ask(query, request, query.picture.blob, signal);
@@ -78,7 +78,7 @@ async function isLookedAtHere(picture: Picture): Promise<boolean> {
   return staysHere(picture);
 }
 
-/** Of a picture that the server remembers it knows more than its vector. */
+/** The server knows more about a picture that it remembers than its vector. */
 function byHandle(example: RequestExample): RequestExample {
   const handle = example.vector ? state.added.value.get(example.vector)?.handle : null;
   return handle ? { handle, weight: example.weight ?? LIKE } : example;
@@ -110,7 +110,7 @@ export function requestNow(): { request: SearchRequest; picture: Blob | null } {
   return { request, picture: query?.kind === "upload" ? query.picture.blob : null };
 }
 
-/** The picture that is on the page, as it is compared with another. */
+/** The picture on the page, in the form for comparing it with another. */
 export async function pictureNow(): Promise<ComparedPicture> {
   const query = state.query.value;
   const { box } = state.edit.value;

@@ -1,4 +1,4 @@
-/** What answers, and what it holds. */
+/** The backend that answers, and what it holds. */
 import { computed, effect } from "@preact/signals";
 import { isFit } from "../device/able";
 import type { Described } from "../device/model";
@@ -10,7 +10,7 @@ import { t } from "../words/messages";
 import { problemOf } from "./problems";
 
 export const EXAMPLES = 8;
-/** After so long nobody waits for anything. */
+/** After this time nobody waits any longer. */
 const IDLE_MS = 1500;
 
 /** Asks the endpoint what it holds. Until it answers, the page says so and offers to try again. */
@@ -39,7 +39,7 @@ export async function connect(): Promise<void> {
   );
 }
 
-/** Follows the model: what an export fetches ahead waits for it, and where nobody else could look it comes as soon as nobody waits. */
+/** Prefetching waits for the model; if only this device can embed, the model is fetched once no request waits. */
 export function followModel(): void {
   effect(() => {
     const { value: api } = state.api;
@@ -53,7 +53,7 @@ export function followModel(): void {
 
 let meeting: Promise<void> | null = null;
 
-/** Learns what the index holds, and whether this device may look; the same promise for all who wait. */
+/** Learns what the index holds, and whether this device may embed; the same promise for all callers. */
 export function meet(): Promise<void> {
   meeting ??= (async () => {
     await refreshStats();
@@ -66,14 +66,14 @@ export function meet(): Promise<void> {
   return meeting;
 }
 
-/** What a device has to know of the model. */
+/** What a device has to know about the model. */
 async function describe(): Promise<Described | null> {
   const found = await state.api.value.model();
   const { models } = state.config.value;
   return found && { ...found, ...(models && { models }) };
 }
 
-/** What the index holds and how the server does, as of now. */
+/** What the index holds now, and the state of the server. */
 export async function refreshStats(): Promise<void> {
   state.stats.value = await state.api.value.stats();
 }

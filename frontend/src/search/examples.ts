@@ -1,4 +1,4 @@
-/** What is to be like a question's answers as well, or unlike them. */
+/** Examples that matches should be like as well, or unlike. */
 import { EXAMPLES_MAX, type Example, idOf } from "../address/link";
 import { expectPicture } from "../device/switch";
 import type { Item } from "../endpoint/contract";
@@ -12,14 +12,14 @@ import { resume } from "./run";
 import { changeOptions } from "./search";
 import { hasTurn, takeTurn } from "./turn";
 
-/** Asks for what is like an item as well, or not like it; once more takes it back. */
+/** Searches for what is also like an item, or not like it; a second call undoes that. */
 export async function toggleExample(item: Item, weight: number): Promise<void> {
   const isSet = state.options.value.examples.some((one) => idOf(one) === item.id && one.weight === weight);
   know([item]);
   await changeOptions({ examples: withExample({ item: item.id, weight }, !isSet) });
 }
 
-/** Asks for what is like a picture of the visitor's own as well, or not like it. */
+/** Searches for what is also like a picture of the visitor's, or not like it. */
 export async function addPicture(file: File, weight: number): Promise<void> {
   const before = state.phase.value;
   const controller = takeTurn();
@@ -32,7 +32,7 @@ export async function addPicture(file: File, weight: number): Promise<void> {
       state.toast.value = { text: t("ask.nothing") };
       return resume(before);
     }
-    // What is seen in it is asked for first: a link and the searches after this one then name it by that.
+    // It is embedded first: a link and later searches then name it by the result.
     const found = await askBeside({ kind: "upload", picture }, { k: 1 }, controller.signal);
     if (!hasTurn(controller)) return;
     const { vector, handle = null } = found.query;

@@ -1,7 +1,7 @@
 import { SORTS } from "../address/link";
 import type { FacetsAnswer, Sort } from "../endpoint/contract";
 
-/** The orders for which the catalogue, by its counts, and the question have what they need. */
+/** The orders for which the catalogue (by its counts) and the question have what is needed. */
 export function ordersFor(found: FacetsAnswer | null, hasPicture: boolean): Sort[] {
   const isPriced = typeof found?.price_max === "number";
   const isDated = (found?.date_ranges ?? []).length > 0;

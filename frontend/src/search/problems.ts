@@ -1,4 +1,4 @@
-/** What went wrong, as the page says it. */
+/** What went wrong, in the page's words. */
 import { fromBase64 } from "../bytes/base64";
 import { DeviceTrouble } from "../device/device";
 import { isAlone } from "../device/switch";
@@ -28,7 +28,7 @@ export function problemOf(error: unknown): Trouble {
   };
 }
 
-/** What a search was refused for: where the page knows better than a server what the visitor did, in its own words. */
+/** Why a search was refused; in the page's own words if it knows better than a server what the visitor did. */
 export function refusalOf(error: unknown, { vector, examples = [] }: SearchRequest): Trouble {
   const problem = problemOf(error);
   if (problem.type !== "urn:visor:bad_request") return problem;
@@ -47,7 +47,7 @@ const ours = (what: "wordless" | "damaged", text = ""): Partial<Trouble> => ({
   isOurs: true,
 });
 
-/** Whether a link's vector has as many numbers as this index takes; without a look behind it, or with. */
+/** Whether a link's vector has as many numbers as this index needs, with or without a look after it. */
 function isWhole(vector: string): boolean {
   const size = 2 * (stats.value?.model.dimension ?? 0);
   try {
@@ -57,7 +57,7 @@ function isWhole(vector: string): boolean {
   }
 }
 
-/** What the device could not do, and that the server may. */
+/** What the device could not do, and that the server may do it. */
 function troubleOfDevice({ reason, size }: DeviceTrouble): Trouble {
   const [width, height] = size ?? [0, 0];
   const remedy = isAlone.value ? "local.picture.remedy" : "device.send.remedy";

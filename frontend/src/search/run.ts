@@ -12,10 +12,10 @@ import { fail, reset, showAnswer } from "./page";
 import { refusalOf } from "./problems";
 import { hasTurn, takeTurn } from "./turn";
 
-/** Whether the address bar stands on a step that waits for its answer. */
+/** Whether the address bar shows a step that waits for its answer. */
 let stepped = false;
 
-/** The address bar stands where an answer is. */
+/** The address bar shows a step that has its answer. */
 export function standStill(): void {
   stepped = false;
 }
@@ -26,12 +26,12 @@ export async function start(query: Query, change: Partial<Options> = {}): Promis
     state.options.value = { ...state.options.value, k: K_DEFAULT, ...change };
   });
   const answered = run("push");
-  // 'More like this' is asked from far down a page, and its answer begins at the top.
+  // 'More like this' is clicked far down a page, and its answer begins at the top.
   scrollTo(0, 0);
   await answered;
 }
 
-/** Asks for what is on the page; gives the answer that it shows, or null where there is none or a newer question came. */
+/** Sends the question on the page; returns the answer that it shows, or null if there is none or a newer question came. */
 export async function run(how: "push" | "replace"): Promise<SearchAnswer | null> {
   const query = state.query.value;
   if (!query) return null;
@@ -65,7 +65,7 @@ export async function run(how: "push" | "replace"): Promise<SearchAnswer | null>
   }
 }
 
-/** Goes on where the page was before something of which nothing came. What was awaited then is asked for anew. */
+/** Returns to the page before a step without result. If the page was waiting for an answer, the question is sent again. */
 export async function resume(before: Phase): Promise<void> {
   const wasBusy = before === "preparing" || before === "searching";
   if (wasBusy && state.query.value) await run("replace");
@@ -79,8 +79,8 @@ function keepVector(request: SearchRequest, { query: { vector } }: SearchAnswer)
 }
 
 /**
- * Where a whole picture did not find its like, asks once which parts of it one may want to search for: that takes the
- * work of several pictures, and is of no use to those who have found it. What the answer says of likeness is not read.
+ * If a whole picture had no confident match, asks once which parts of it one may want to search for: that costs as much
+ * as several pictures, and is of no use after a match. The answer's matches are not read.
  */
 async function lookForParts(answer: SearchAnswer): Promise<void> {
   const query = state.query.value;

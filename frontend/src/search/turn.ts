@@ -1,9 +1,9 @@
-/** One question at a time: a newer one takes the turn of the one before. */
+/** One question at a time: a newer one replaces the previous one. */
 
 let running: AbortController | null = null;
 let pause: ReturnType<typeof setTimeout> | undefined;
 
-/** Ends what runs, and begins something else. */
+/** Aborts what is running, and starts something else. */
 export function takeTurn(): AbortController {
   stop();
   running = new AbortController();
@@ -18,7 +18,7 @@ export function stop(): void {
   running = null;
 }
 
-/** Does something when the hand rests, unless something else begins before. */
+/** Does something when the input pauses, unless something else starts first. */
 export function afterPause(milliseconds: number, act: () => void): void {
   clearTimeout(pause);
   pause = setTimeout(act, milliseconds);

@@ -70,7 +70,7 @@ export function App() {
   );
 }
 
-/** The page's language by hand; a sign that is a list. */
+/** Chooses the page's language; the icon is a list. */
 function LanguageChoice() {
   const choose = async (list: HTMLSelectElement) => {
     try {
@@ -106,7 +106,7 @@ function Searched() {
       <div class="side">
         {current && current.kind !== "words" && (
           <section class={current.kind === "item" ? "query query-item" : "query"} aria-label={t("page.query")}>
-            {/* Tools, strokes and their undoing belong to one picture. */}
+            {/* Tools, strokes and their undo history belong to one picture. */}
             <PictureEditor key={current.picture.src ?? current.picture.name} query={current} />
             {current.kind === "item" && (
               <p class="query-name">

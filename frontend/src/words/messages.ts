@@ -3,9 +3,9 @@ import type { ComponentChildren } from "preact";
 import type english from "./messages/en.json";
 
 /**
- * What the page says, in the visitor's language. A language is one file beside this one: a text a key, with `{name}`
- * where a value goes, or one text for each of the language's plural forms (Intl.PluralRules) of `{count}`. A file that is
- * added is offered; each is loaded only where it is read.
+ * The page's texts, in the visitor's language. A language is one file in messages/: one text per key, with `{name}` where
+ * a value goes, or one text for each of the language's plural forms (Intl.PluralRules) of `{count}`. A file that is added
+ * is offered; each is loaded only when it is needed.
  */
 export type Key = keyof typeof english;
 type Plural = Partial<Record<Intl.LDMLPluralRule, string>>;
@@ -21,7 +21,7 @@ const KEPT = "visor-language";
 const messages = signal({} as Messages);
 /** The language of the page's words. */
 export const language = signal(DEFAULT);
-/** Of numbers, dates and names of countries: the page's language as it is used where the visitor is, e.g. `de-AT`. */
+/** Locale of numbers, dates and names of countries: the page's language in the visitor's region, e.g. `de-AT`. */
 export const locale = signal(DEFAULT);
 const plural = computed(() => new Intl.PluralRules(language.value));
 
@@ -46,10 +46,10 @@ function fill<Value>(key: Key, values: Readonly<Record<string, Value>>): (Value 
   });
 }
 
-/** What was wished for last. */
+/** The language that was requested last. */
 let wished = "";
 
-/** Reads a language's file, and speaks it from now on, unless another is wished for meanwhile. */
+/** Loads a language's file, and uses it from now on, unless another is requested meanwhile. */
 export async function speak(chosen: string, where: string = chosen): Promise<void> {
   const load = FILES[fileOf(chosen)];
   wished = chosen;
@@ -66,7 +66,7 @@ export function speakWith(chosen: string, found: Messages, where: string = chose
   document.documentElement.dir = String(found.direction);
 }
 
-/** The language that was chosen by hand, else the owner's, else the first of the browser's that there is. */
+/** The language that the visitor chose, else the owner's, else the first of the browser's that is available. */
 export async function speakBest(owners: string | undefined): Promise<void> {
   const known = [kept(), owners ?? "", ...navigator.languages, DEFAULT].filter(Boolean);
   const best = known.map(primary).find((one) => LANGUAGES.includes(one)) ?? DEFAULT;
@@ -74,14 +74,14 @@ export async function speakBest(owners: string | undefined): Promise<void> {
   await speak(best, whereSpoken(best, owners)).catch(() => speak(DEFAULT, whereSpoken(DEFAULT, owners)));
 }
 
-/** Speaks a language that somebody chose, also at the next visit. Fails where its file does not come. */
+/** Uses a language that the visitor chose, also on the next visit. Fails if its file does not load. */
 export async function chooseLanguage(chosen: string): Promise<void> {
   await speak(chosen, whereSpoken(chosen, undefined));
   if (language.value !== chosen) return;
   try {
     localStorage.setItem(KEPT, chosen);
   } catch {
-    // The choice lasts as long as the page.
+    // Then the choice lasts as long as the page is open.
   }
 }
 

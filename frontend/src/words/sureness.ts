@@ -4,7 +4,7 @@ import { type Key, language, t } from "./messages";
 
 /** How sure an answer is, as a shopper would say it. */
 export interface Band {
-  /** How many of three marks are filled; null where it is no question of that. */
+  /** How many of three marks are filled; null if they do not apply. */
   level: 0 | 1 | 2 | 3 | null;
   title: string;
   /** The same in a word or three, after the picture's name. */
@@ -13,7 +13,7 @@ export interface Band {
   advice: string;
 }
 
-/** What was asked with: a picture, an item of the catalogue, words alone, items that somebody chose, or filters. */
+/** What was searched with: a picture, an item of the catalogue, words alone, items that the visitor chose, or filters. */
 export type Asked = "picture" | "item" | "words" | "examples" | "browse";
 
 const band = (level: Band["level"], title: Key, short: Key, advice: Key): Band => ({
@@ -32,7 +32,7 @@ interface Step {
 /** Confidence below which a match is called unlikely. */
 const UNLIKELY = 0.2;
 
-/** From the surest down; the first whose confidence is reached counts. For items the words are more cautious. */
+/** From the surest down; the first whose confidence is reached applies. For items the words are more cautious. */
 const STEPS: Readonly<Record<"picture" | "item", readonly Step[]>> = {
   picture: [
     { from: 0.8, band: () => band(3, "band.likely", "band.likely.short", "band.nearest") },
@@ -45,13 +45,13 @@ const STEPS: Readonly<Record<"picture" | "item", readonly Step[]>> = {
   ],
 };
 
-/** What stands above matches that the endpoint calls unsure. */
+/** The text above matches that the endpoint calls unsure. */
 const unsure = (asked: Asked): Band =>
   asked === "picture"
     ? band(1, "band.unsure", "band.unsure.short", "band.photo")
     : band(1, "band.item.unsure", "band.item.unsure.short", "band.item.photo");
 
-/** What stands above the matches of an answer. `sorted`: they are in another order than likeness. */
+/** The text above the matches of an answer. `sorted`: they are in another order than likeness. */
 export function bandOf(answer: SearchAnswer, asked: Asked, sorted = false): Band {
   const found = surenessOf(answer, asked);
   return sorted && found.level !== 0 ? { ...found, advice: t("band.sorted") } : found;
@@ -71,18 +71,18 @@ function surenessOf(answer: SearchAnswer, asked: Asked): Band {
   if (asked === "picture" && matches.some(({ verdict }) => verdict === "exact"))
     return band(3, "band.same", "band.same.short", "band.same.advice");
   const steps = STEPS[asked];
-  // The catalogue may hold a photo's thing although no match is likely to be it.
+  // The catalogue may hold what a photo shows although no match is likely to be it.
   const surest = asked === "picture" ? Math.max(...matches.map((match) => match.confidence), 0) : confidence;
   return (steps.find(({ from }) => surest >= from) ?? (steps.at(-1) as Step)).band();
 }
 
-/** Why there is nothing to compare in a picture. Servers say it in English. */
+/** Why there is nothing to compare in a picture. Servers report it in English. */
 export function blankSentence(told: string): string {
   if (language.value === "en") return told;
   return t(/noise/.test(told) ? "blank.noise" : /missing/.test(told) ? "blank.cut" : "blank.nothing");
 }
 
-/** Words for one match of a picture, by the percentage that stands beside them. */
+/** Words for one match of a picture, by the percentage next to them. */
 export function likelihood(exact: number): string {
   const probability = Math.round(exact * 100) / 100;
   if (probability >= 0.95) return t("sure.certain");
@@ -99,14 +99,14 @@ export function kinship(match: number, answer: SearchAnswer): string {
   return surest >= 0.8 ? t("sure.alike.perhaps") : "";
 }
 
-/** What may be said of one match: words, empty where they would mislead, and the percentage of a photo's. */
+/** What is shown for one match: words, empty if they would mislead, and the percentage for a photo's match. */
 export function surenessOfMatch(
   confidence: number,
   answer: SearchAnswer | null,
   asked: Asked,
 ): [words: string, percent: string] {
   if (!answer) return ["", ""];
-  // Where the answer as a whole is unsure, its band says so once for all.
+  // If the answer as a whole is unsure, its band says so once for all.
   if (asked === "picture" && !answer.no_confident_match && !answer.query.blank)
     return [likelihood(confidence), formatPercent(confidence)];
   return [asked === "item" ? kinship(confidence, answer) : "", ""];

@@ -1,7 +1,7 @@
 import type { Trouble } from "../endpoint/api";
 import { type Key, language, locale, t } from "./messages";
 
-/** Kinds of problem documents by what a visitor calls them, and what a visitor can do about them. */
+/** Kinds of problem documents in a visitor's words, and what a visitor can do about them. */
 const KINDS: Readonly<Record<string, readonly [title: Key, remedy?: Key]>> = {
   undecodable_image: ["problem.undecodable_image", "problem.undecodable_image.remedy"],
   unsafe_image: ["problem.unsafe_image"],
@@ -20,14 +20,14 @@ const KINDS: Readonly<Record<string, readonly [title: Key, remedy?: Key]>> = {
 const OWNERS_WORDS = /VISOR_|config\.json|\bvisor [a-z]+\b|make [a-z]+ [A-Z]+=|header X-/;
 
 /**
- * A problem in the words of those who cannot change the server; its owner reads the document as it is. Servers write
- * English: to those who read another language, the page says what it knows of the kind.
+ * A problem in words for those who cannot change the server; its owner reads the document as it is. Servers write
+ * English: in other languages, the page says what it knows about the kind.
  */
 export function forVisitors(problem: Trouble): Trouble {
   const [title, remedy] = KINDS[problem.type.replace(/^urn:visor:/, "")] ?? [];
-  // The button to try again says when, where that is known.
+  // The button to try again says when, if that is known.
   const isTimed = problem.status === 429 && problem.retryAfterS !== undefined;
-  // What is no request now is none in a moment.
+  // An invalid request stays invalid.
   const other = problem.status === 400 ? "problem.ask" : "problem.owner";
   const known = isTimed ? "" : remedy ? t(remedy) : problem.remedy ? t(other) : "";
   if (!problem.isOurs && language.value !== "en") {
@@ -54,7 +54,7 @@ export function forVisitors(problem: Trouble): Trouble {
   };
 }
 
-/** When to try again, where that is in so many seconds: in seconds, at a time of this day, or on another day. */
+/** When to try again, given the seconds until then: in seconds, at a time today, or on another day. */
 export function retryIn(seconds: number, now: number = Date.now()): string {
   if (seconds < 100) return t("problem.retry.in", { seconds });
   const until = new Date(now + seconds * 1000);

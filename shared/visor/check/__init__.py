@@ -1,1 +1,1 @@
-"""Is everything that an index is made of there and readable, and what can be made again?"""
+"""Is every part of an index there and readable, and what can be made again?"""

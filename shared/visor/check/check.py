@@ -25,8 +25,8 @@ def check_index(
     """Check an index whose stores nobody has used yet in this process, and repair it.
 
     Args:
-        stores: Lazy ones, of these settings.
-        engine: Gives what has the rows, if not segments.
+        stores: The stores of these settings, opened lazily.
+        engine: Returns the engine that has the rows, if segments do not.
         embed_and_merge: Called after a repair; a laptop embeds what was published, too.
 
     Raises:
@@ -51,7 +51,7 @@ def check_index(
 
 
 def _databases(settings: Settings, *, repair: bool) -> list[Damage]:
-    """What is wrong with the SQLite files of a laptop."""
+    """Damage to the SQLite files of a laptop."""
     if settings.backend != "local":
         return []
     from visor.storage.local import documents, queue
@@ -61,7 +61,7 @@ def _databases(settings: Settings, *, repair: bool) -> list[Damage]:
     for name, migrations in (("documents.sqlite", documents.MIGRATIONS), ("queue.sqlite", queue.MIGRATIONS)):
         path = settings.home / "indexes" / settings.index / name
         if why := damage(path, migrations):
-            remedy = "Make it anew of the rows that can be read"
+            remedy = "Make it again from the rows that can be read"
             if repair:
                 remedy += f"; the damaged file is kept as {salvage(path, migrations).name}"
             found.append(Damage(kind="database", found=f"{path} is damaged: {why}", remedy=remedy))

@@ -1,4 +1,4 @@
-"""What a check of an index finds wrong."""
+"""The damage that a check of an index finds."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Damage(Record, frozen=True, kw_only=True):
     remedy: str
     """What a repair does about it, or did."""
     items: tuple[str, ...] = ()
-    """Ids of the items concerned, where they are known."""
+    """Ids of the items concerned, if they are known."""
 
 
 class CheckReport(Record, frozen=True, kw_only=True):

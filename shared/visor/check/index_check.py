@@ -1,11 +1,11 @@
-"""Check: reads every object and document of an index, says what is wrong, and makes again what can be made.
+"""Check: reads every object and document of an index, reports what is wrong, and makes again what can be made.
 
 Three things have to agree: the rows of the index, the documents of its items, and what crawls remember (seen-sets).
 A repair takes out what cannot be read and then settles the differences:
 
 - an item without a row, or of another model while no reindex runs, is published to be embedded again;
 - a row without an item gets a tombstone;
-- what a seen-set remembers, and no document or failure knows, is forgotten: the next crawl publishes it.
+- items that a seen-set remembers, but no document or failure knows, are forgotten: the next crawl publishes them.
 
 The index is read before the documents, so what is embedded meanwhile is at worst embedded twice.
 """
@@ -111,7 +111,7 @@ SHAPES: dict[str, Any] = {
     TRIES: dict[str, int],
     VISITORS: VisitorSum,
 }
-"""What the documents of each collection are."""
+"""The type of the documents of each collection."""
 NUMBERS = {
     COMMITS: "committed_at",
     FEEDBACK: "given_at",
@@ -121,7 +121,7 @@ NUMBERS = {
     TRIES: "tries",
     VISITORS: "added_at",
 }
-"""The number that each document of a collection has besides."""
+"""The number that each document of a collection has to have as well."""
 RECORDS_A_COMMIT = 64
 
 
@@ -157,12 +157,12 @@ class IndexCheck:
         return self.found
 
     def _note(self, kind: Kind, found: str, remedy: str, items: Sequence[str] = ()) -> bool:
-        """Note a damage. Returns whether to mend it."""
+        """Note a damage. Returns whether to repair it."""
         self.found.append(Damage(kind=kind, found=found, remedy=remedy, items=tuple(items)))
         return self.repair
 
     def _broken(self, collection: str) -> dict[str, Document]:
-        """Documents that are not what belongs there, deleted by a repair."""
+        """Documents of the wrong type, which a repair deletes."""
         broken = {}
         for document in self.stores.documents.query(collection):
             try:
@@ -190,18 +190,18 @@ class IndexCheck:
                 wrong = [entry.name for entry in manifest.segments if themselves.get(entry.name, entry) != entry]
                 if not wrong and manifest.model == self.model:
                     return manifest
-                found = f"{name} is damaged: it says other things than {', '.join(wrong) or 'its name'}"
+                found = f"{name} is damaged: it disagrees with {', '.join(wrong) or 'its name'}"
             elif signal.data.get("model") != self.model if signal is not None else not recovered.segments:
                 return None
         except CorruptObject as exc:
             recovered, found = recover_manifest(objects, self.model), exc.found
             generation = objects.stat(name).generation
-        if self._note("manifest", found, f"Make it again of the {len(recovered.segments)} segments that are there"):
+        if self._note("manifest", found, f"Make it again from the {len(recovered.segments)} segments that are there"):
             swap_manifest(objects, recovered, generation)
         return recovered
 
     def _segments(self, manifest: Manifest | None) -> tuple[list[Segment], bool]:
-        """The segments that can be read, whole; and whether that is all of them."""
+        """The segments that can be read completely, and whether these are all of them."""
         objects = self.stores.objects
         if manifest is None:
             return [], True
@@ -232,7 +232,7 @@ class IndexCheck:
         if lost:
             stored = self.engine.count(collection) if self.engine is not None and collection else 0
             learnable = stored + sum(map(len, readable)) >= SAMPLES_MIN
-            remedy = "Learn one anew" if learnable else "Embed all items again: too few are left to learn one of"
+            remedy = "Learn one anew" if learnable else "Embed all items again: too few are left to learn one from"
             self._note("projection", lost, remedy)
             if not learnable:
                 damaged |= {entry.name: lost for entry in manifest.segments}
@@ -253,7 +253,7 @@ class IndexCheck:
         return readable, not damaged and learnable
 
     def _collection(self, manifest: Manifest | None) -> str:
-        """The engine's collection; empty if no merge has made one, or it is lost."""
+        """The engine's collection; empty if no merge has made one, or if it is lost."""
         entry = manifest.engine if manifest is not None else None
         is_there = entry is not None and self.engine is not None and entry.collection in self.engine.collections()
         return entry.collection if entry is not None and is_there else ""
@@ -281,7 +281,7 @@ class IndexCheck:
     def _rows(
         self, manifest: Manifest | None, segments: Sequence[Segment], commits: Sequence[tuple[Commit, Shard | None]]
     ) -> dict[str, int]:
-        """Versions of the live rows by item id, as a search sees them."""
+        """Versions of the live rows, as a search sees them, by item id."""
         blocks: list[RowBlock] = [segment for segment in segments if len(segment)]
         space = FullSpace(manifest.dimension if manifest else 0)
         if self.engine is not None and (collection := self._collection(manifest)):
@@ -346,7 +346,7 @@ class IndexCheck:
         self._seen_sets(live, None if is_waiting else known)
 
     def _strangers(self, live: dict[str, IndexedItem], *, is_waiting: bool) -> dict[str, Item]:
-        """Items that another model embedded though no reindex runs, but those that this one could not embed."""
+        """Items that another model embedded though no reindex runs, except those that this one could not embed."""
         state = None
         with suppress(CorruptObject):  # which is named
             state, _ = read_current(self.stores.documents)
@@ -356,18 +356,18 @@ class IndexCheck:
         return {key: one.item for key, one in live.items() if one.model != self.model and key not in failed}
 
     def _current(self, models: Counter[str]) -> None:
-        """Args: models: how many live items each has."""
+        """Args: models: How many live items each model has."""
         documents = self.stores.documents
         merged = next(iter(self.stores.objects.list(MANIFESTS)), None) is not None
         if not models or not merged or documents.get(CURRENT_MODEL, [KEY]):
             return
         ((most, _),) = models.most_common(1)
-        found = f"Document {CURRENT_MODEL}/{KEY}, which says whose index is searched, is missing"
+        found = f"Document {CURRENT_MODEL}/{KEY}, which names the model whose index is searched, is missing"
         if self._note("document", found, f"Write it again: model {most[:12]} has most items"):
             write_current(documents, CurrentModel(current=most), 0)
 
     def _publish(self, items: dict[str, Item], versions: dict[str, int]) -> None:
-        """Publish items at the next version that embed takes."""
+        """Publish items at the next version that embed accepts."""
         changes = [Change(action="embed", item=i, version=versions.get(k, 0) + 1) for k, i in sorted(items.items())]
         publish(self.stores.queue, changes, run="check")
 
@@ -404,7 +404,7 @@ class IndexCheck:
         return lost
 
     def _links(self) -> set[str] | None:
-        """Ids of the items that the link check took out; None if that is lost."""
+        """Ids of the items that the link check deleted; None if its state is lost."""
         load: list[tuple[str, Callable[[], object]]] = [
             (SWEEP, lambda: load_state(self.stores.objects, SWEEP, SweepState(), newest_format=1)),
             (LINKS, lambda: LinkState.load(self.stores.objects)[0]),
@@ -415,7 +415,7 @@ class IndexCheck:
                 state = read()
             except CorruptObject as exc:
                 state = None
-                remedy = "Delete it: links are checked from the beginning, and crawls bring back what was taken out"
+                remedy = "Delete it: links are checked from the beginning, and crawls bring back what was deleted"
                 if self._note("link state", exc.found, remedy):
                     self.stores.objects.delete(name)
         return None if state is None else {key for key, one in state.problems.items() if one.state == "gone"}
@@ -429,7 +429,7 @@ class IndexCheck:
         return items
 
     def _seen_sets(self, live: dict[str, IndexedItem], known: set[str] | None) -> None:
-        """Args: known: ids of which the index knows what became of them; None while some wait in the queue."""
+        """Args: known: Ids of items whose outcome the index knows; None while some wait in the queue."""
         objects = self.stores.objects
         of_source: dict[str, list[Item]] = defaultdict(list)
         for one in live.values():
@@ -443,7 +443,7 @@ class IndexCheck:
                     raise CorruptObject(f"Seen-set {name} is missing")
                 seen = SeenSet.load(objects, source)
             except CorruptObject as exc:
-                if self._note("seen-set", exc.found, "Make it again of the documents of its items"):
+                if self._note("seen-set", exc.found, "Make it again from the documents of its items"):
                     generation = objects.stat(name).generation if name in there else 0
                     seen = SeenSet(Progress(number=1), np.empty(0, ROW), generation)
                     seen.see(of_source[source])
@@ -465,7 +465,7 @@ def _check_fast_scan(segment: Segment) -> None:
     if isinstance(segment.vectors, CodedVectors) and segment.vectors.fast is not None:
         rows = len(FastScan.read(segment.vectors.fast))
         if rows != len(segment):
-            raise corrupt(segment.entry.name, f"its fast scan has {rows} rows, where it has {len(segment)}")
+            raise corrupt(segment.entry.name, f"its fast scan has {rows} rows, but it has {len(segment)}")
 
 
 def _item_in(data: Any) -> Item | None:

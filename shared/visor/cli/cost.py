@@ -1,4 +1,4 @@
-"""`visor cost`: what a plan would use of the free tier."""
+"""`visor cost`: how much of the free tier a plan would use."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ HELP = {
     "recrawl_days": "Days between two crawls of everything.",
     "churn": "Share of the images that a crawl finds new or changed.",
     "searches_a_day": "Searches a day.",
-    "active_hours": "Hours of a day in which the searches come.",
+    "active_hours": "Hours of a day over which the searches are spread.",
     "freshness_s": "Seconds after which a search instance looks for new items.",
     "explained": "Share of the searches after which a match is explained.",
     "visits_a_day": "People a day who open the page for the first time.",
     "returns_a_day": "Visits a day of people who opened the page before.",
-    "device": "Share of the searches whose picture the visitor's own device looks at.",
-    "models_from": "Where a device has the model from, at its first visit.",
+    "device": "Share of the searches whose picture the visitor's own device embeds.",
+    "models_from": "Where a device downloads the model from, at its first visit.",
     "publish": "Whether merges publish the index, which the page then searches by itself.",
     "page_from_function": "Whether the search function serves the page (public = function).",
     "sources": "Sources that are crawled.",
@@ -53,17 +53,17 @@ HELP = {
     "crawl_runs_a_day": "Runs of the crawl function a day.",
     "compact_runs_a_day": "Runs of the compact function a day.",
     "deployments_a_month": "Deployments a month.",
-    "vector_numbers": "Dimension of the model's vectors. As below, by default of the model that is built here.",
-    "model_bytes": "Size of the model's files; 0: of the default model.",
+    "vector_numbers": "Dimension of the model's vectors. This and the next three default to the model built here.",
+    "model_bytes": "Size of the model's files; 0: the default model's.",
     "onnx": "Whether the model runs on ONNX Runtime.",
     "words": "Whether the model reads words.",
-    "embed_instances": "Most instances of the embed function.",
-    "search_instances": "Most instances of the search function.",
+    "embed_instances": "Maximum number of instances of the embed function.",
+    "search_instances": "Maximum number of instances of the search function.",
     "owner_key": "Whether there is an owner's key, a secret.",
-    "switch": "Whether a budget closes the endpoint, which takes one more function.",
+    "switch": "Whether a budget closes the endpoint, which needs one more function.",
     "site_sources": "Whether there is a source of kind site, whose libraries are then deployed.",
     "bucket_sources": "Whether there is a source of kind bucket.",
-    "metrics": "Whether SciPy's metrics can be asked for, whose library is then deployed.",
+    "metrics": "Whether searches may use SciPy's metrics, whose library is then deployed.",
     "video_sources": "Whether there is a source of kind video.",
 } | {
     f"{function}_{size}": f"{words} of the {function} function."
@@ -86,7 +86,7 @@ def plan_options(command: Any) -> Any:
 
 
 def built_model(settings: Settings) -> dict[str, Any]:
-    """What the model of the settings makes of a plan; nothing where it is not built here."""
+    """The fields of a plan that depend on the settings' model; empty if it is not built here."""
     try:
         manifest = read_manifest(model_directory(settings, settings.model))
     except VisorError:
@@ -100,13 +100,13 @@ def built_model(settings: Settings) -> dict[str, Any]:
 
 @click.command("cost")
 @plan_options
-@click.option("--terraform", type=GivenPath(), default=TERRAFORM, help="Folder with what is deployed.")
+@click.option("--terraform", type=GivenPath(), default=TERRAFORM, help="Folder with the Terraform files.")
 @click.option("--explain", is_flag=True, help="Show the arithmetic, and where each figure comes from.")
 @click.option("--fit", "fits", is_flag=True, help="How many images and searches fit, and which limit comes first.")
-@click.option("--measured", "project", metavar="PROJECT", help="Beside it, what a deployed project has used (gcloud).")
+@click.option("--measured", "project", metavar="PROJECT", help="Also show what a deployed project has used (gcloud).")
 @click.option("--days", type=click.IntRange(1, 42), default=7, show_default=True, help="Days that --measured reads.")
 @click.option("--budget", type=Number(0), help="What a sum a month buys, in the currency of VISOR_BUDGET.")
-@click.option("--share", type=Number(0.01, 1), default=1.0, show_default=True, help="--fit into this share.")
+@click.option("--share", type=Number(0.01, 1), default=1.0, show_default=True, help="Share that --fit may use.")
 @as_json
 def cost_command(
     terraform: Path,
@@ -119,7 +119,10 @@ def cost_command(
     as_json: bool,
     **given: Any,
 ) -> None:
-    """What a plan would use of the free tier, and cost past it. Defaults are what terraform/ would deploy."""
+    """Show how much of the free tier a plan would use, and what the rest costs.
+
+    Defaults are what terraform/ would deploy.
+    """
     changes = {name: value for name, value in given.items() if value is not None}
     settings = Settings.read()
     plan = msgspec.structs.replace(deployed_plan(terraform), **(built_model(settings) | changes))
@@ -162,18 +165,18 @@ def cost_command(
     _table(found, explain=explain, real=real)
     _verdict(found, worst, load, paid=bool(budget))
     if past := [line for line in found if real.get((line.service, line.metric), 0.0) > line.free]:
-        click.echo("But measured past what is free: " + ", ".join(f"{one.service} {one.metric}" for one in past))
+        click.echo("But measured use exceeds what is free: " + ", ".join(f"{one.service} {one.metric}" for one in past))
     if found_cost := document["cost"]:
-        click.echo(f"What is not free costs {found_cost:,.2f} a month.")
+        click.echo(f"Use that is not free costs {found_cost:,.2f} a month.")
     if not document["held"]:
-        click.echo("No function holds so many images; this is with the largest. docs/scale.md says what does.")
+        click.echo("No function holds so many images; this assumes the largest one. See docs/scale.md.")
     for one in (document, document["next"]) if asked else ():
         growth = f"{one['images']:,} images, or {one['searches_a_day']:,} searches a day"
         days = one["first_load_days"]
         first = "but not this plan" if days is None else f"and a first crawl in {days:.1f} days"
         click.echo(f"{one['budget']:,.2f} a month buy {growth}, {first}.")
     sent = first_load_bytes(plan) / GIB
-    click.echo(f"It sends {sent:.2f} GiB of requests in all, data out of Cloud Run in the month in which it runs.")
+    click.echo(f"The first crawl sends {sent:.2f} GiB of requests in all, as data out of Cloud Run in that month.")
     for one in document.get("fit", []):
         click.echo(f"{one.largest:>12,}  {one.what}; the next limit is {one.limit}")
     if plan.device:
@@ -183,29 +186,29 @@ def cost_command(
 
 
 def _tell_device(use: DeviceUse) -> None:
-    """How many searches fit where devices look, and whether the model itself is the tighter limit."""
+    """How many searches fit if devices embed the pictures, and whether the model itself is the tighter limit."""
     size = f"{use.model_bytes / 1e6:.1f} MB"
     click.echo(
-        f"\nWhere devices look, {use.searches_a_day:,} searches a day fit (visits as planned; the next limit is "
-        f"{use.limit}), next to {use.today:,} where the function looks at all pictures."
+        f"\nIf devices embed the pictures, {use.searches_a_day:,} searches a day fit (visits as planned; the next "
+        f"limit is {use.limit}), against {use.today:,} if the function embeds all of them."
     )
     if not use.allowance:
-        click.echo(f"Each first visit has {size} of model, from elsewhere.")
+        click.echo(f"Each first visit downloads {size} of model, from elsewhere.")
         return
     click.echo(
-        f"Each first visit has {size} of model, from {use.allowance}: {use.downloads_a_month:,} a month fit, "
+        f"Each first visit downloads {size} of model, from {use.allowance}: {use.downloads_a_month:,} a month fit, "
         f"{use.planned:,} are planned."
     )
     if use.planned > use.downloads_a_month:
         click.echo(
-            "That is the tighter limit. Whoever comes later sends the picture, as before. The key `models` of the "
+            "That is the tighter limit. Later visitors send the picture, as before. The key `models` of the "
             "page's config.json may name another address that serves the files (docs/http.md)."
         )
 
 
 def bought(plan: UsagePlan, settings: Settings, budget: float, free_days: float) -> dict[str, Any]:
     """How far a plan can grow for a sum a month: images, or searches a day, with all else as planned. The days of its
-    first load are None where the sum does not pay for it, and `free_days` where there is no sum."""
+    first load are None if the sum does not pay for it, and `free_days` if there is no sum."""
     dollars = budget / settings.budget_dollar
     limits = {one.what: one.largest for one in growth_limits(plan, budget=dollars)}
     polite = plan.images / (settings.host_requests_a_day * max(1, plan.sources)) if settings.host_requests_a_day else 0

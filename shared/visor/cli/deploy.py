@@ -35,12 +35,12 @@ TARGET_OPTIONS = (
     click.option("--region", type=click.Choice(FREE_REGIONS), default="us-central1", show_default=True),
     click.option("--var", "variables", multiple=True, metavar="NAME=VALUE", help="A further Terraform variable."),
     click.option("--root", type=GivenPath(file_okay=False), default=Path(), help="A checkout of Visor."),
-    click.option("--cloud", is_flag=True, help="By Cloud Build, with the state in a bucket."),
+    click.option("--cloud", is_flag=True, help="Use Cloud Build, with the state in a bucket."),
 )
 
 
 def target_options(command: Any) -> Any:
-    """The options that say what is deployed where."""
+    """The options that set what is deployed, and where."""
     for option in reversed(TARGET_OPTIONS):
         command = option(command)
     return command
@@ -98,28 +98,26 @@ def destroy_command(
             "The data is protected (protect_data)",
             remedy="Set protect_data = false, run `visor deploy`, and then `visor destroy` again",
         )
-    click.echo(f"To be removed from {target.project}, {counts.total()} resources:")
+    click.echo(f"{counts.total()} resources will be removed from {target.project}:")
     for kind, count in sorted((+counts).items()):
         click.echo(f"{count:5}  {kind}")
     buckets = ", ".join([*outputs.get("buckets", {}).values(), target.state_bucket])
-    click.echo(f"With all objects of {buckets}, the database (default), the images of the functions, and the account")
-    click.echo(
-        "visor-deploy. Not removed, and free of charge: services stay enabled, your own secrets and buckets stay."
-    )
+    click.echo(f"So will all objects of {buckets}, the database (default), the images of the functions, and the")
+    click.echo("account visor-deploy. Enabled services, your own secrets and your own buckets stay, free of charge.")
     if not yes:
         click.confirm("Remove all of it?", abort=True)
     steps = destroy_steps(target)
     if left := run_steps(steps, target, say=say):
         raise DeployError(
-            f"Destroyed, but for what could not be removed and may cost something: {'; '.join(s.why for s in left)}",
+            f"Destroyed, but these steps failed; what is left may cost something: {'; '.join(s.why for s in left)}",
             valid="A project in which nothing of Visor's is left",
-            remedy="Correct what its own message above says, then run " + " and ".join(f"`{s.command}`" for s in left),
+            remedy="Correct what the messages above name, then run " + " and ".join(f"`{s.command}`" for s in left),
         )
     if any(step.name == "sources" for step in steps):
         say("Destroyed. Nothing of Visor's is left that could cost anything.")
     else:
         say(
-            "Destroyed, but for Google's copies of its functions' sources, which lie among those of your other "
+            "Destroyed, except for Google's copies of the functions' sources: they are among those of your other "
             f"functions in gs://gcf-v2-sources-…-{target.region} and count as stored there."
         )
 
@@ -135,7 +133,7 @@ def _target(
         raise click.UsageError(f"--var {unknown[0]} names no variable. Valid: {', '.join(sorted(known))}")
     if cloud and config and not config.is_relative_to(root):
         raise DeployError(
-            f"{config} is not in the checkout, and so not uploaded",
+            f"{config} is not in the checkout, so it would not be uploaded",
             remedy=f"Copy it to {root / 'visor.toml'}, which needs no --config",
         )
     return Target(root=root, project=project, region=region, variables=variables, cloud=cloud, config=config)
@@ -185,7 +183,7 @@ def _plan(steps: list[Step], config: Terraform, *, as_json: bool) -> None:
     for file, count in sorted(kinds.items()):
         names = [str(r["address"]) + ("[…]" if r["several"] else "") for r in resources if r["file"] == file]
         click.echo(f"  terraform/{file} ({count}): " + ", ".join(names))
-    click.echo("\nWhat that uses of the free tier: visor cost. Whether your project is ready: visor deploy --doctor.")
+    click.echo("\n`visor cost` shows its use of the free tier, `visor deploy --doctor` whether your project is ready.")
 
 
 def _doctor(target: Target, *, as_json: bool) -> None:

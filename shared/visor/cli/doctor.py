@@ -1,4 +1,4 @@
-"""`visor doctor`: what is installed, which weights and backends answer, and what to do about what is missing."""
+"""`visor doctor`: what is installed, which weights and backends work, and how to get what is missing."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from visor.schema.collections import ITEMS
 from visor.schema.items import Record
 from visor.settings import Settings
 
-BUILD = "Only where `visor model build` asks for it, up to Python 3.13: pip install 'visor-search[build]'"
+BUILD = "Only if `visor model build` needs it, up to Python 3.13: pip install 'visor-search[build]'"
 
 
 class InstallCheck(Record, frozen=True, kw_only=True):
-    """One thing looked at. `missing` stops Visor here; `absent` only what the remedy names."""
+    """One check. `missing`: Visor cannot run here; `absent`: only the feature that the remedy names cannot."""
 
     what: str
     state: Literal["ok", "absent", "missing"]
@@ -34,7 +34,7 @@ class InstallCheck(Record, frozen=True, kw_only=True):
 @click.command("doctor")
 @as_json
 def doctor_command(as_json: bool) -> None:
-    """Look at this installation. Exit status 1 if something that Visor needs is missing."""
+    """Check this installation. Exit status 1 if something that Visor needs is missing."""
     findings = list(look())
     if as_json:
         print_json({"findings": findings})
@@ -48,13 +48,13 @@ def doctor_command(as_json: bool) -> None:
 
 
 @click.command("check")
-@click.option("--repair", is_flag=True, help="Do what each line says, embed what has to be, and merge.")
+@click.option("--repair", is_flag=True, help="Do what each line says, embed what needs it, and merge.")
 @as_json
 def check_command(repair: bool, as_json: bool) -> None:
     """Read every object and document of the index, and say what is damaged or missing and what to do.
 
     Exit status 1 if something is wrong, or still is after --repair. A repair names every item that it could not bring
-    back. On Google Cloud it costs a read for each document, and embed does what is to embed.
+    back. On Google Cloud it costs a read for each document, and the embed function does the embedding.
     """
     from visor.app import App
     from visor.storage import existing
@@ -78,7 +78,7 @@ def check_command(repair: bool, as_json: bool) -> None:
 
 
 def look() -> Iterator[InstallCheck]:
-    """Everything that can be looked at without changing anything."""
+    """All checks that change nothing."""
     yield InstallCheck(what="Python", state="ok", found=platform.python_version())
     for package in ("ai-edge-litert", "faiss-cpu", "numpy", "pillow", "pillow-heif", "scipy"):
         yield _package(package, "missing", "Install Visor again: make setup")
@@ -88,7 +88,7 @@ def look() -> Iterator[InstallCheck]:
     yield _package("pgvector", "absent", "Only for VISOR_ENGINE=pgvector: pip install 'visor-search[pgvector]'")
     yield _tool("node", "Only for building the page: install Node 20 or newer", "--version")
     yield _tool("gcloud", "Only for deploying and for the emulators: install the Google Cloud CLI", "--version")
-    yield _tool("java", "Only for the Firestore and Pub/Sub emulators: install a Java 11 or newer", "-version")
+    yield _tool("java", "Only for the Firestore and Pub/Sub emulators: install Java 11 or newer", "-version")
     yield _tool("terraform", "Only for deploying: install Terraform", "version")
     from visor.storage import is_there
 
@@ -126,7 +126,7 @@ def _tool(name: str, remedy: str, flag: str) -> InstallCheck:
     except (OSError, subprocess.TimeoutExpired) as exc:
         return InstallCheck(what=name, state="absent", found=f"{path} does not run: {exc}", remedy=remedy)
     lines = [*(run.stdout or run.stderr).strip().splitlines(), path]
-    if run.returncode:  # such as the `java` of macOS, which only says where there is one
+    if run.returncode:  # such as the `java` of macOS, which only says where to get one
         found = f"{path} ends with status {run.returncode}: {lines[0]}"
         return InstallCheck(what=name, state="absent", found=found, remedy=remedy)
     return InstallCheck(what=name, state="ok", found=lines[0])

@@ -23,9 +23,9 @@ from visor.settings import Settings
 )
 @as_json
 def export_command(folder: Path, title: str, originals: bool, as_json: bool) -> None:
-    """Write page, model and index into FOLDER. Any server of static files serves it, and nothing else has to run.
+    """Write the page, the model and the index into FOLDER. Any static file server can serve it; nothing else runs.
 
-    Called again, it writes what changed. Pictures that have no web address get a small copy.
+    A second run writes what changed. Pictures that have no web address get a small copy.
     """
     from visor.app import App
     from visor.export.export import site_in

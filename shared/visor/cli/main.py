@@ -19,10 +19,10 @@ from visor.errors import VisorError
 COMMANDS = {
     "backup": ("serve", "Copy the index into a file while it is in use."),
     "bulk": ("bulk", "Embed a whole catalogue with many workers, on Apache Beam."),
-    "check": ("doctor", "Read all that the index is made of, and repair what is damaged."),
+    "check": ("doctor", "Read every part of the index, and repair what is damaged."),
     "compact": ("index", "Merge shards and small segments into larger segments."),
-    "compare": ("search", "Say what two pictures have in common."),
-    "cost": ("cost", "What a plan would use of the free tier, service by service."),
+    "compare": ("search", "Show what two pictures have in common."),
+    "cost": ("cost", "Show how much of the free tier a plan would use, service by service."),
     "crawl": ("crawl", "Read a source and publish what changed."),
     "demo": ("serve", "Crawl, embed and serve the demo shop on this machine."),
     "deploy": ("deploy", "Put Visor on Google Cloud, within the free tier."),
@@ -33,12 +33,12 @@ COMMANDS = {
     "eval": ("eval", "Measure how well the images of a labelled folder are found."),
     "export": ("export", "Write the index as a site that needs no server."),
     "failures": ("index", "List the items that could not be embedded, and try them again."),
-    "feedback": ("search", "Show, take in or reject what searchers said."),
+    "feedback": ("search", "Show, accept or reject what searchers said."),
     "index": ("index", "Read a folder or source, embed its images and make them searchable."),
     "links": ("crawl", "Check whether images and pages still exist, and replace those that do not."),
     "model": ("model", "List, build and show models."),
     "reindex": ("index", "Embed all items again with another model, while searches continue."),
-    "restore": ("serve", "Make an index of a backup."),
+    "restore": ("serve", "Make an index from a backup."),
     "search": ("search", "Search the index for images and words."),
     "serve": ("serve", "Serve the page and the HTTP API."),
     "source": ("sources", "List kinds of sources, and start a new one."),
@@ -54,7 +54,7 @@ PLUGINS = "visor.commands"
 
 
 class LazyGroup(click.Group):
-    """A group whose commands are imported when they are asked for, so that `visor search` starts fast."""
+    """A group whose commands are imported when they are called, so that `visor search` starts fast."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted({*COMMANDS, *entry_points(group=PLUGINS).names})

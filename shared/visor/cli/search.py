@@ -1,4 +1,4 @@
-"""`visor search`, `compare` and `feedback`: the nearest items to an image, and what searchers said of them."""
+"""`visor search`, `compare` and `feedback`: the nearest items to an image, and what searchers said about them."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ if TYPE_CHECKING:
     from visor.search.service import SearchService
 
 PLACES_SHOWN = 3
-"""Of a match's further places, and of its product's other pictures."""
+"""How many of a match's further places, and of its product's other pictures, are listed."""
 _OPTIONS = {
     "min_confidence": "--min-confidence",
     "min_similarity": "--min-similarity",
     "text of the search": "--text",
 }
-"""What errors call by the field of a request, by option."""
+"""What errors call a field of a request, and the option that sets it."""
 
 
 @click.command("search")
 @click.argument("image", required=False)
-@click.option("--text", help="Words that matches are about, alone or beside IMAGE.")
-@click.option("--like", multiple=True, metavar="IMAGE", help="Another picture that matches are to be like.")
-@click.option("--unlike", multiple=True, metavar="IMAGE", help="A picture that matches are not to be like.")
+@click.option("--text", help="Words that describe the matches, alone or together with IMAGE.")
+@click.option("--like", multiple=True, metavar="IMAGE", help="Another picture that matches should be like.")
+@click.option("--unlike", multiple=True, metavar="IMAGE", help="A picture that matches should not be like.")
 @click.option("-k", default=12, show_default=True, type=click.IntRange(1, 200), help="How many matches.")
-@click.option("--sort", type=click.Choice(get_args(Sort)), help="Order of what passes; the nearest first by default.")
+@click.option("--sort", type=click.Choice(get_args(Sort)), help="Order of the matches; nearest first by default.")
 @click.option("--min-confidence", type=Number(0, 1), help="Leave out matches that are less sure.")
 @click.option("--min-similarity", type=Number(-1, 1), help="Leave out matches that are less like IMAGE.")
-@click.option("--variety", type=Number(0, 1), help="Towards 1: less of the same.")
-@click.option("--group/--no-group", default=True, show_default=True, help="One match a product, or every picture.")
-@click.option("--after", metavar="NEXT", help="Go on behind an earlier answer: its `next`.")
-@click.option("--all", "to_the_end", is_flag=True, help="All that passes, to the end.")
+@click.option("--variety", type=Number(0, 1), help="Towards 1: fewer matches that are alike.")
+@click.option("--group/--no-group", default=True, show_default=True, help="One match per product, or every picture.")
+@click.option("--after", metavar="NEXT", help="Continue after an earlier answer: its `next`.")
+@click.option("--all", "to_the_end", is_flag=True, help="List every match, to the end.")
 @click.option("--exact", is_flag=True, help="Compare with every vector instead of scanning codes first.")
 @click.option("--metric", help="A SciPy metric by name, on the full vectors.")
 @click.option(
@@ -58,7 +58,7 @@ _OPTIONS = {
     help="e.g. collection=animals, price=..20, date=2024..; also size!=L, and colour= for items without one",
 )
 @click.option("--box", metavar="X,Y,W,H", help="Search within this box, in fractions of the sides.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document; of a folder, one a line and picture.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document; for a folder, one line per picture.")
 def search_command(
     image: str | None,
     like: tuple[str, ...],
@@ -70,9 +70,9 @@ def search_command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Find the nearest items to IMAGE, or those that TEXT is about.
+    """Find the nearest items to IMAGE, or those that TEXT describes.
 
-    IMAGE is a file, a URL or an item's id; of a folder, each of its pictures is searched for.
+    IMAGE is a file, a URL or an item's id. If it is a folder, each picture in it is searched for.
     """
     from visor.app import App
     from visor.search.request import given_path, request_of
@@ -136,7 +136,7 @@ def search_command(
 
 
 def _check_together(image: str | None, examples: tuple[str, ...], box: str | None, options: dict[str, Any]) -> None:
-    """Raise `BadRequest` where options do not go with each other."""
+    """Raise `BadRequest` if options do not go together."""
     if len(examples) > EXAMPLES_MAX:
         found = f"--like and --unlike are given {counted(len(examples), 'time')}"
         raise BadRequest(found, valid=f"At most {EXAMPLES_MAX} times in all", remedy="Leave some out")
@@ -148,9 +148,9 @@ def _check_together(image: str | None, examples: tuple[str, ...], box: str | Non
 
 
 def _in_options(exc: BadRequest) -> BadRequest:
-    """The same, of options and not of the fields of a request."""
+    """The same error, naming options instead of the fields of a request."""
     if exc.found.startswith("after is "):
-        valid = "What a search with the same picture and options ended with"
+        valid = "What a search with the same picture and options printed for --after"
         return BadRequest("--" + exc.found, valid=valid, remedy="Give it unchanged, or begin without --after")
     found, valid, remedy = (
         re.sub("|".join(_OPTIONS), lambda name: _OPTIONS[name[0]], text) for text in (exc.found, exc.valid, exc.remedy)
@@ -167,14 +167,14 @@ def _line(match: Match) -> str:
 
 
 def _named(places: Sequence[Place], service: SearchService) -> str:
-    """Where the first of them are."""
+    """URLs of the first of them, or keys of those without one."""
     shown = places[:PLACES_SHOWN]
     names = [place.page_url or place.image_url or service.item(place.item).item.key for place in shown]
     return ", ".join([*names, "…"] if len(places) > len(names) else names)
 
 
 def _held_back(answer: SearchAnswer) -> str:
-    """Why nothing was searched for, and what to do; empty where it was."""
+    """Why nothing was searched for, and what to do; empty if the search ran."""
     if not (answer.safety and answer.safety.unsafe):
         return ""
     from visor.models.moderation import unsafe_score_in_words
@@ -225,11 +225,11 @@ def _search_each(paths: list[Path], answer_to: Callable[[str], SearchAnswer], *,
 @click.command("compare")
 @click.argument("first")
 @click.argument("second")
-@click.option("--overlay", type=GivenPath(), metavar="FILE", help="Write SECOND as it lies over FIRST.")
+@click.option("--overlay", type=GivenPath(), metavar="FILE", help="Write SECOND, aligned with FIRST.")
 @click.option("--difference", type=GivenPath(), metavar="FILE", help="Write where they differ, a PNG.")
 @as_json
 def compare_command(first: str, second: str, overlay: Path | None, difference: Path | None, as_json: bool) -> None:
-    """Say what two pictures have in common: files, URLs or items' ids, whether or not the index has them."""
+    """Show what two pictures have in common: files, URLs or items' ids, whether or not the index has them."""
     from visor.app import App
     from visor.search.compare import Comparer
     from visor.search.request import picture_of
@@ -253,7 +253,7 @@ def compare_command(first: str, second: str, overlay: Path | None, difference: P
 
 
 def filters_from_options(texts: tuple[str, ...]) -> Filters:
-    """`Filters` from `name=value` texts: a repeated name takes any of its values, `name!=value` none of them,
+    """`Filters` from `name=value` texts: a repeated name accepts any of its values, `name!=value` none of them,
     `name=low..high` a range, `name=` items without it.
 
     Raises:
@@ -297,11 +297,11 @@ def filters_from_options(texts: tuple[str, ...]) -> Filters:
 
 
 def _bound(bounds: dict[str, Any], text: str, **given: str | float | None) -> None:
-    """Add what is given to `bounds`. Raises BadRequest: it was given before, and one of the two would be lost."""
+    """Add what is given to `bounds`. Raises BadRequest: a bound was given before, and one of the two would be lost."""
     found = {end: limit for end, limit in given.items() if limit not in ("", None)}
     if bounds.keys() & found.keys():
         raise BadRequest(
-            f"--filter {text} gives a bound that an option before gave",
+            f"--filter {text} sets a bound that an earlier option has set",
             valid="One lower and one upper bound of a name, as in price=5..20",
             remedy="Leave one of the two out",
         )
@@ -333,7 +333,7 @@ def _parse_box(text: str | None) -> Any:
 
 @click.group("feedback")
 def feedback_command() -> None:
-    """Show, take in or reject what searchers said, and forget what their photos look like."""
+    """Show, accept or reject what searchers said, and forget what their photos look like."""
 
 
 @feedback_command.command("forget-visitors")
@@ -377,7 +377,7 @@ def list_feedback(as_json: bool) -> None:
 @feedback_command.command("accept")
 @click.argument("keys", nargs=-1, required=True)
 def accept_feedback(keys: tuple[str, ...]) -> None:
-    """Take in what visitors said, by KEYS of `visor feedback list` (`all`: what waits): it counts for everybody."""
+    """Accept what visitors said, by KEYS of `visor feedback list` (`all`: what waits): it counts for everybody."""
     _decide(keys, accept=True)
 
 
@@ -408,7 +408,7 @@ def _decide(keys: tuple[str, ...], *, accept: bool) -> None:
     chosen = [key for key, (_, waits) in known.items() if waits] if keys == ("all",) else keys
     if unknown := [key for key in chosen if key not in known]:
         raise BadRequest(
-            f"{unknown[0]} is no key of feedback",
+            f"{unknown[0]} is not a key of feedback",
             valid=f"Keys that `visor feedback list` prints, {len(known)} now, or `all` for what waits",
             remedy="Copy keys from there",
         )

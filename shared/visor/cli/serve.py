@@ -37,9 +37,9 @@ if TYPE_CHECKING:
 
 @click.command("serve")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="0 takes any free port.")
+@click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="0 picks any free port.")
 @click.option("--crawl", is_flag=True, help="Crawl the sources of visor.toml, too, when they are due.")
-@click.option("--log", type=GivenPath(dir_okay=False), help="Log into this file; five of 10 MB are kept.")
+@click.option("--log", type=GivenPath(dir_okay=False), help="Log to this file; five files of 10 MB are kept.")
 def serve_command(host: str, port: int, crawl: bool, log: Path | None) -> None:
     """Serve the page and the HTTP API, until control-C or SIGTERM."""
     from visor.app import App
@@ -72,9 +72,9 @@ def serve_command(host: str, port: int, crawl: bool, log: Path | None) -> None:
         if settings.metrics_port:
             private = Server(metrics_site(site.api), host=settings.metrics_host, port=settings.metrics_port, threads=2)
             stack.callback(private.start().stop)
-            say(f"Its metrics are at {private.address}/metrics, for whoever reaches that port")
+            say(f"Its metrics are at {private.address}/metrics, open to anyone who can reach that port")
         say(f"Visor is at {server.address} (control-C stops it)")
-        say(f"As its owner, who may push and delete items: {owner_link(server, site)}")
+        say(f"The owner's link, which allows pushing and deleting items: {owner_link(server, site)}")
         try:
             server.wait()
         except KeyboardInterrupt:
@@ -102,16 +102,16 @@ def backup_command(file: Path) -> None:
     if settings.engine != "segments":
         raise click.UsageError(
             f"The vectors of this index are in {settings.engine}, which `visor backup` does not copy: use its tools "
-            "beside a copy of the index's folder, or `visor engine migrate segments` first"
+            "and copy the index's folder, or run `visor engine migrate segments` first"
         )
     size = back_up(settings.home, settings.index, file)
-    say(f"{file}: {size / 1e6:,.1f} MB. The model is not in it, nor are visor.toml and pictures of folders")
+    say(f"{file}: {size / 1e6:,.1f} MB. It does not contain the model, visor.toml or pictures of folders")
 
 
 @click.command("restore")
 @click.argument("file", type=GivenPath(dir_okay=False))
 def restore_command(file: Path) -> None:
-    """Make an index of what `visor backup` wrote into FILE, under the name in VISOR_INDEX."""
+    """Make an index from FILE, which `visor backup` wrote, under the name in VISOR_INDEX."""
     from visor.storage.local.backup import restore
 
     settings = _on_this_machine("restore")
@@ -123,7 +123,7 @@ def _on_this_machine(command: str) -> Settings:
     settings = Settings.read()
     if settings.backend != "local":
         raise click.UsageError(
-            f"`visor {command}` is for an index on this machine; Firestore and Cloud Storage have backups of their own"
+            f"`visor {command}` is for an index on this machine; Firestore and Cloud Storage have their own backups"
         )
     return settings
 
@@ -147,7 +147,7 @@ def _on_this_machine(command: str) -> Settings:
     show_default=True,
     help="Where it runs.",
 )
-@click.option("--once", is_flag=True, help="Index, say how to search, and exit instead of serving.")
+@click.option("--once", is_flag=True, help="Index, print how to search, and exit instead of serving.")
 def demo_command(port: int, shop_port: int, source: Path | None, backend: str, once: bool) -> None:
     """Crawl, embed and serve images on this machine. Control-C stops everything that it started."""
     from visor.app import App
@@ -159,7 +159,7 @@ def demo_command(port: int, shop_port: int, source: Path | None, backend: str, o
         signal.signal(ending, signal.default_int_handler)
     folder = None if source is None else given_path(source).resolve()
     if folder is not None and not folder.is_dir():
-        raise BadRequest(f"{folder} is no folder", valid="A folder of images", remedy="Correct --source")
+        raise BadRequest(f"{folder} is not a folder", valid="A folder of images", remedy="Correct --source")
     started = time.monotonic()
     settings = Settings.read()
     ensure_model(settings, say=say)
@@ -177,7 +177,7 @@ def demo_command(port: int, shop_port: int, source: Path | None, backend: str, o
         else:
             settings = msgspec.structs.replace(settings, index=f"own-{folder.name}", allow_folders=(str(folder),))
             with App(settings) as app:
-                # Another folder of that name has an index of its own.
+                # Another folder of that name has its own index.
                 settings = msgspec.structs.replace(settings, index=f"own-{app.open_folder(folder).name}")
             named, config = (folder.name, {"kind": "folder", "path": str(folder)}), {"title": folder.name}
         if backend == "local":
@@ -219,19 +219,19 @@ def _local(settings: Settings, source: _Source, config: dict[str, Any], port: in
             server = Server(site, port=port, within_s=settings.request_timeout_s).start()
             stack.callback(server.stop)
             url = server.address
-            say(f"As its owner: {owner_link(server, site)}")
+            say(f"The owner's link: {owner_link(server, site)}")
         hosts = {"VISOR_ALLOW_HOSTS": ",".join(settings.allow_hosts)} if settings.allow_hosts else {}
         yield url, app, {"VISOR_INDEX": settings.index, **hosts}
 
 
 def owner_link(server: Server, site: Site) -> str:
-    """The page's URL with the owner's key, in the part that a browser sends to nobody."""
+    """The page's URL with the owner's key, in the fragment, which browsers do not send."""
     return f"{server.address}/?owner#key={quote(site.api.settings.owner_key, safe='')}"
 
 
 @contextmanager
 def _emulated(settings: Settings, source: _Source, config: dict[str, Any]) -> Iterator[_Served]:
-    """Index and serve on Google's emulators. The page has the port of the bucket's emulator."""
+    """Index and serve on Google's emulators. The page is on the port of the bucket's emulator."""
     try:
         from visor_emulators.demo import emulated_demo, environ_of
     except ModuleNotFoundError as exc:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from visor.ingest.schedule import SourceState
 
 RUNS_READ = 20
-"""Of each source."""
+"""Runs of each source that are counted."""
 
 
 @click.command("sources")
@@ -32,7 +32,7 @@ def sources_command(as_json: bool) -> None:
     app = App(Settings.read())
     hosts: dict[str, int] = {}
     if not has_any(app.settings):
-        # Nothing was crawled yet, and looking makes no index.
+        # Nothing was crawled yet, and reading does not create an index.
         found = states(app.configuration, {}, (), datetime.now(UTC))
     else:
         existing(app.settings)

@@ -1,4 +1,4 @@
-"""What the demo shop sells: records that its pictures' packages are turned into."""
+"""What the demo shop sells: records made from the packages of its pictures."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CATALOGUE_FILE = "catalogue.json"
 
 
 class Notice(Record, frozen=True, kw_only=True):
-    """Whose the pictures are, for the page and the shop's product pages."""
+    """Who made the pictures, for the page and the shop's product pages."""
 
     title: str
     """What they are, in one sentence."""
@@ -57,7 +57,7 @@ class DemoCatalogue(Record, frozen=True, kw_only=True):
     collections: tuple[DemoCollection, ...]
     products: tuple[Product, ...]
     folder: str = ""
-    """Where the pictures are; not stored."""
+    """Folder of the pictures; not stored."""
 
     @classmethod
     def of(cls, notice: Notice, names: dict[str, str], products: list[Product], folder: Path) -> DemoCatalogue:

@@ -47,7 +47,7 @@ def emoji(work: Path, folder: Path, say: Callable[[str], None]) -> DemoCatalogue
     """Download the packages into `work` and unpack their pictures into `folder`.
 
     Raises:
-        SourceUnavailable: npm is not here or cannot get them.
+        SourceUnavailable: npm is not installed or cannot download them.
     """
     say(f"Downloading the demo's pictures: npm's {PICTURES} {PICTURES_VERSION} (16 MB) …")
     names = _names(download_npm(NAMES, NAMES_VERSION, NAMES_INTEGRITY, work))
@@ -77,7 +77,7 @@ def _names(tarball: Path) -> dict[str, dict[str, Any]]:
 
 
 def _plain(hexcode: str) -> str:
-    """A code sequence without the selector of the coloured form, which one package writes and the other does not."""
+    """A code sequence without the selector of the coloured form, which only one of the packages writes."""
     return "-".join(part for part in hexcode.lower().split("-") if part != "fe0f")
 
 

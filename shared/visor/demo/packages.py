@@ -20,7 +20,7 @@ def download_deb(package: str, folder: Path) -> Path:
     """The .deb of a package of this system's Debian archive, checked by apt, as any user.
 
     Raises:
-        SourceUnavailable: apt is missing or cannot get it.
+        SourceUnavailable: apt is missing or cannot download it.
     """
     apt = _tool("apt-get")
     why = ""
@@ -41,10 +41,10 @@ def download_deb(package: str, folder: Path) -> Path:
 
 
 def download_npm(package: str, version: str, integrity: str, folder: Path) -> Path:
-    """The tarball of an npm package, of exactly the content that `integrity` (`sha512-<base64>`) names.
+    """The tarball of an npm package, with exactly the content that `integrity` (`sha512-<base64>`) names.
 
     Raises:
-        SourceUnavailable: npm is missing or cannot get it.
+        SourceUnavailable: npm is missing or cannot download it.
         SourceError: Its content has changed.
     """
     _run([_tool("npm"), "pack", "--silent", "--pack-destination", str(folder), f"{package}@{version}"], folder)
@@ -65,7 +65,7 @@ def download_npm(package: str, version: str, integrity: str, folder: Path) -> Pa
 
 @contextmanager
 def deb_contents(deb: Path) -> Iterator[tarfile.TarFile]:
-    """The files of a .deb, as a stream to iterate over once. Nothing of the package is run.
+    """The files of a .deb, as a stream to iterate over once. Nothing in the package is run.
 
     Raises:
         SourceUnavailable: dpkg-deb, which comes with apt, is not installed.

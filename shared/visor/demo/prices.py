@@ -1,4 +1,4 @@
-"""Prices that are made up, the same ones on every machine."""
+"""Made-up prices, the same on every machine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _COUNTRIES = (
     ("DE", "EUR", 1), ("FR", "EUR", 1), ("IT", "EUR", 1), ("US", "USD", 1.1),
     ("CA", "CAD", 1.5), ("GB", "GBP", 0.85), ("JP", "JPY", 160), ("IN", "INR", 90),
 )  # fmt: skip
-"""Country, currency, and made-up units of it for one euro."""
+"""Country, currency, and a made-up rate: units for one euro."""
 
 
 def made_up_price(product: int) -> Price:

@@ -59,7 +59,7 @@ class DemoShop:
     """Serves a catalogue until it is closed. Use it in a `with`.
 
     Args:
-        port: 0 takes a free one.
+        port: 0 picks a free one.
     """
 
     def __init__(self, catalogue: DemoCatalogue, port: int = 0) -> None:
@@ -82,7 +82,7 @@ class DemoShop:
         return self.url.removeprefix("http://")
 
     def wait(self) -> None:
-        """Until the shop is closed."""
+        """Wait until the shop is closed."""
         self._server.wait()
 
     def __enter__(self) -> DemoShop:
@@ -188,7 +188,7 @@ def _html(page: str) -> Response:
 
 
 def demo_source(shop_url: str) -> dict[str, Any]:
-    """The configuration of the shop's source, as `open_source` takes it (`shop.toml`, with the URL filled in)."""
+    """The configuration of the shop's source for `open_source` (`shop.toml`, with the URL filled in)."""
     text = files("visor.demo").joinpath("shop.toml").read_text("utf-8")
     source = tomllib.loads(text.replace("http://127.0.0.1:8091", shop_url))["sources"]["demo"]
     assert isinstance(source, dict)
@@ -196,7 +196,7 @@ def demo_source(shop_url: str) -> dict[str, Any]:
 
 
 @click.command()
-@click.option("--port", default=SHOP_PORT, show_default=True, help="0 takes a free one.")
+@click.option("--port", default=SHOP_PORT, show_default=True, help="0 picks a free one.")
 def main(port: int) -> None:
     """Serve the demo shop alone, until control-C."""
     catalogue = ensure_demo_pictures(Settings.read().home, lambda line: click.echo(line, err=True))

@@ -19,7 +19,7 @@ PACKAGE = "tuxpaint-stamps-default"
 SIDE_MIN = 32
 """Pixels of a picture's longer side; below it there is nothing to recognise."""
 COLLECTION_MIN = 5
-"""Pictures of a sub-folder that make it a collection of its own; fewer join the folder above."""
+"""A sub-folder with this many pictures is its own collection; the pictures of a smaller one join the folder above."""
 
 _STAMPS = "usr/share/tuxpaint/stamps/"
 _LEFT_OUT = frozenset({"symbols"})
@@ -30,7 +30,7 @@ def stamps(work: Path, folder: Path, say: Callable[[str], None]) -> DemoCatalogu
     """Download the package into `work` and unpack its pictures into `folder`.
 
     Raises:
-        SourceUnavailable: apt is not here or cannot get it.
+        SourceUnavailable: apt is not installed or cannot download it.
     """
     say(f"Downloading the demo's pictures: Debian's {PACKAGE} (160 MB, most of it sounds) …")
     deb = download_deb(PACKAGE, work)
@@ -62,7 +62,7 @@ def _notice(version: str) -> Notice:
 
 
 def _unpack(deb: Path, folder: Path) -> dict[str, str]:
-    """Write the package's PNGs below `folder`; the English texts, by path without ending."""
+    """Write the package's PNGs below `folder`. Returns the English texts, by path without ending."""
     texts: dict[str, str] = {}
     with deb_contents(deb) as files:
         for member in files:
@@ -88,7 +88,7 @@ def _read(files: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
 
 
 def _products(folder: Path, texts: dict[str, str]) -> list[Product]:
-    """One product a picture. Mirrored and doubled pictures, and those too small or without a text, are left out."""
+    """One product per picture. Mirrored and duplicate pictures, and those too small or without a text, are left out."""
     kept: dict[str, tuple[int, int]] = {}
     seen: set[bytes] = set()
     for path in sorted(folder.rglob("*.png")):

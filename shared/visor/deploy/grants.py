@@ -1,4 +1,4 @@
-"""Gives the account as which Cloud Build deploys its roles, and waits until they hold.
+"""Gives Cloud Build's service account its roles, and waits until they take effect.
 
 python -m visor.deploy.grants PROJECT [BILLING_ACCOUNT]
 """
@@ -14,7 +14,7 @@ from visor.deploy.steps import DEPLOYER_ROLES, deployer
 from visor.errors import DeployError
 
 HOLD_S = 120.0
-"""What Google gives as the usual time until a role that was just given holds everywhere."""
+"""Usual time, according to Google, until a role that was just granted takes effect everywhere."""
 POLL_S = 5.0
 POLLS = 24
 
@@ -28,7 +28,7 @@ def missing_roles(project: str) -> list[str]:
 
 
 def grant(project: str, billing_account: str | None) -> None:
-    """Give what is missing; with a billing account, also the role that a budget takes.
+    """Grant the missing roles; with a billing account, also the role that a budget needs.
 
     Raises:
         DeployError: gcloud refused, or the roles do not show after two minutes.
@@ -44,14 +44,14 @@ def grant(project: str, billing_account: str | None) -> None:
         return
     for _ in range(POLLS):
         if not missing_roles(project):
-            print(f"Roles were given; in {HOLD_S:.0f} s they hold", file=sys.stderr, flush=True)
+            print(f"Roles were granted; they take effect in {HOLD_S:.0f} s", file=sys.stderr, flush=True)
             time.sleep(HOLD_S)
             return
         time.sleep(POLL_S)
     raise DeployError(
         f"{deployer(project)} lacks {', '.join(missing_roles(project))}",
         valid="All of them, after two minutes",
-        remedy="Run `visor deploy --cloud` again; if they still lack, who may give roles in the project?",
+        remedy="Run `visor deploy --cloud` again; if roles are still missing, ask who may grant them in the project",
     )
 
 

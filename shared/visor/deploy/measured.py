@@ -21,7 +21,7 @@ FREE_OPERATIONS = ("DeleteObject", "DeleteBucket")
 
 
 class Metric(NamedTuple):
-    """Where Cloud Monitoring has an allowance's use."""
+    """The metric of Cloud Monitoring that shows the use of an allowance."""
 
     type: str
     more: str = ""
@@ -57,7 +57,8 @@ METRICS: dict[tuple[str, str], Metric] = {
 
 
 class Measured(Record, frozen=True, kw_only=True):
-    """What was used of one allowance: of a month's, scaled from the days that were read; of a day's, the worst."""
+    """What was used of one allowance: for a monthly one, scaled from the days that were read; for a daily one, the
+    highest day."""
 
     service: str
     metric: str
@@ -80,9 +81,9 @@ def measured(project: str, *, days: int, address: str = MONITORING, say: Callabl
                 by_day = _by_day(client, metric, days)
             except httpx.HTTPError as exc:
                 raise DeployError(
-                    f"Cloud Monitoring does not tell {service} {name}: {exc}".splitlines()[0],
+                    f"Cloud Monitoring does not return {service} {name}: {exc}".splitlines()[0],
                     valid="roles/monitoring.viewer on the project",
-                    remedy="Look at the project's name, and log in anew with `gcloud auth login`",
+                    remedy="Check the project's name, and log in again with `gcloud auth login`",
                 ) from exc
             if not by_day:
                 say(f"{service} {name}: nothing was measured")
@@ -94,7 +95,7 @@ def measured(project: str, *, days: int, address: str = MONITORING, say: Callabl
 
 
 def _by_day(client: httpx.Client, metric: Metric, days: int) -> list[float]:
-    """The metric's sum over all its series, a day at a time, newest first."""
+    """The metric's sum over all its series, one number per day, newest first."""
     now = datetime.now(UTC)
     parameters = {
         "filter": f'metric.type="{metric.type}"' + (f" AND {metric.more}" if metric.more else ""),

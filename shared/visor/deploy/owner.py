@@ -14,9 +14,7 @@ from visor.errors import SettingsError
 from visor.settings import PREFIX, Settings
 from visor.sources.config import SourcesFile
 
-HERE_ONLY = {
-    "folder": "reads a folder of this machine; put the pictures into a bucket, and name that (kind = 'bucket')"
-}
+HERE_ONLY = {"folder": "reads a folder of this machine; put the pictures into a bucket, and name it (kind = 'bucket')"}
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -31,14 +29,14 @@ def given_variables(folder: Path, variables: Sequence[str] = ()) -> dict[str, An
     automatic = sorted([*folder.glob("*.auto.tfvars"), *folder.glob("*.auto.tfvars.json")])
     texts = [(path, path.read_bytes()) for path in [*(folder / n for n in names), *automatic] if path.is_file()]
     for name, _, value in (variable.partition("=") for variable in variables):
-        # As on Terraform's command line: a text needs no quotes there.
+        # As on Terraform's command line, where a text needs no quotes.
         literal = re.fullmatch(r"\s*([\[{\"].*|true|false|null|-?\d+(\.\d+)?)\s*", value, re.DOTALL)
         quoted = '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
         texts.append((Path(f"--var {name}"), f"{name} = {value if literal else quoted}".encode()))
     given: dict[str, Any] = {}
     for path, text in texts:
         given |= _parsed(path, text)
-    # `null` is the default, as with Terraform.
+    # `null` means the default, as with Terraform.
     return {name: value for name, value in given.items() if value is not None}
 
 
@@ -64,7 +62,7 @@ def _parsed(path: Path, content: bytes) -> dict[str, Any]:
         raise SettingsError(
             f"{path} cannot be read: {exc}".splitlines()[0],
             valid='Lines such as `time_zone = "Europe/Berlin"`',
-            remedy="Correct it; `terraform fmt` shows where it ends to make sense",
+            remedy="Correct it; `terraform fmt` shows the line that it cannot parse",
         ) from exc
 
 
@@ -83,11 +81,11 @@ def check_owner(given: Mapping[str, Any], config: Path | None) -> list[str]:
     """Names of the sources that will be crawled.
 
     Args:
-        given: As `given_variables`.
+        given: As from `given_variables`.
         config: The owner's visor.toml, if any.
 
     Raises:
-        SettingsError: Something in it cannot work on Google Cloud; names all of it.
+        SettingsError: Something in them cannot work on Google Cloud; the message names every such problem.
     """
     settings = {f"{PREFIX}{name.upper().removeprefix(PREFIX)}": str(v) for name, v in given.get("settings", {}).items()}
     Settings.read(settings)
@@ -98,8 +96,8 @@ def check_owner(given: Mapping[str, Any], config: Path | None) -> list[str]:
     if wrong:
         raise SettingsError(
             f"{config} cannot work on Google Cloud: " + "; ".join(wrong),
-            valid="Sources that a program without this machine's files, variables and network can read",
-            remedy="Correct it, or leave a source out there with `enabled = false`",
+            valid="Sources that can be read without this machine's files, variables and network",
+            remedy="Correct it, or switch a source off with `enabled = false`",
         )
     return [name for name, entry in sources.entries.items() if entry.common.enabled]
 
@@ -119,8 +117,8 @@ def _problems(name: str, sources: SourcesFile, given: Mapping[str, Any]) -> Iter
     )
     for variable in sorted(missing):
         yield (
-            f"{where} names ${{{variable}}}, which nothing sets there: `gcloud secrets create ID --data-file=-`, then "
-            f'source_secrets = {{ {variable} = "ID" }} in terraform.tfvars'
+            f"{where} names ${{{variable}}}, which nothing sets there: run `gcloud secrets create ID --data-file=-`, "
+            f'then set source_secrets = {{ {variable} = "ID" }} in terraform.tfvars'
         )
     for url in _texts(entry.own):
         if reason := _unreachable(url, kind):
@@ -129,7 +127,9 @@ def _problems(name: str, sources: SourcesFile, given: Mapping[str, Any]) -> Iter
     if kind == "bucket" and "public_url" not in entry.own and not _may_read(url, given.get("read_buckets", ())):
         gs = url.startswith("gs://")
         yield f"{where} reads {url:.100} without public_url: " + (
-            f'set read_buckets = ["{url:.100}"] in terraform.tfvars' if gs else "set it, for embed has no account there"
+            f'set read_buckets = ["{url:.100}"] in terraform.tfvars'
+            if gs
+            else "set it, because embed has no account there"
         )
 
 
@@ -138,7 +138,7 @@ def _may_read(url: str, buckets: Sequence[str]) -> bool:
 
 
 def _unreachable(url: str, kind: str) -> str | None:
-    """Why an address of the configuration leads nowhere from Google Cloud."""
+    """Why a URL of the configuration cannot be reached from Google Cloud."""
     parts = urlsplit(url) if re.match(r"[a-z]+://", url) else None
     if parts is None:
         is_file = kind == "video" and re.match(r"[~./]|[A-Za-z]:\\", url)

@@ -53,19 +53,19 @@ def deployed_plan(folder: Path) -> UsagePlan:
 
 
 def _is_on(settings: Mapping[str, Any]) -> bool:
-    """Whether the owner lets visitors' devices look."""
+    """Whether the owner lets visitors' devices embed pictures."""
     given = {name.lower().removeprefix("visor_"): str(value) for name, value in settings.items()}
     return given.get("device", "true").lower() not in ("false", "0")
 
 
 def paid_instances(values: Mapping[str, Any]) -> int:
-    """How many instances the sum to spend pays for a day and a night, as functions.tf reckons."""
+    """How many instances the sum to spend pays for, day and night, calculated as in functions.tf."""
     budget = values.get("budget") or {}
     return min(20, int(float(budget.get("spend", 0)) / float(budget.get("dollar", 1)) / (2 * 2.29)))
 
 
 def default_sizes(config: Terraform) -> dict[str, dict[str, Any]]:
-    """Defaults of the variable `sizes`, in its type: by function `cpu`, `memory_gib` and `instances`, as text."""
+    """Defaults in the type of the variable `sizes`: by function `cpu`, `memory_gib` and `instances`, as text."""
     type_ = str(config.of("variable")["var.sizes"].attributes["type"])
     found: dict[str, dict[str, Any]] = {}
     for function in FUNCTIONS:
@@ -75,17 +75,17 @@ def default_sizes(config: Terraform) -> dict[str, dict[str, Any]]:
 
 
 def runs_a_day(cron: str) -> float:
-    """Runs a day of a cron line, at most: days and months are taken as every day.
+    """The most runs a day of a cron line: the fields for days and months are ignored.
 
     Raises:
-        SettingsError: It is no cron line.
+        SettingsError: It is not a cron line.
     """
     try:
         minute, hour, *_ = cron.split()
         return float(_values(minute, 60) * _values(hour, 24))
     except (ValueError, ZeroDivisionError) as exc:
         raise SettingsError(
-            f"The schedule {cron!r:.80} is no cron line",
+            f"The schedule {cron!r:.80} is not a cron line",
             valid="Five fields, minute hour day month weekday, as in: 17 3 * * *",
             remedy="Correct crawl_schedule or compact_schedule in terraform.tfvars",
         ) from exc

@@ -1,4 +1,4 @@
-"""Runs the programs that deploying needs: terraform, gcloud, npm. One that is not on PATH is named."""
+"""Runs the programs that deploying needs: terraform, gcloud, npm. Errors name a program that is not on PATH."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def _path_of(program: str) -> str:
 
 
 class ProgramFailed(DeployError):
-    """A program that was run failed. `errors` is what it printed to standard error, in one line."""
+    """A program failed. `errors` is what it printed to standard error, as one line."""
 
     errors = ""
 
 
 def run(argv: Sequence[str], *, cwd: Path) -> None:
-    """Run a program and show its output, all of it on standard error: what is on the other is `visor deploy`'s own.
+    """Run a program and show all its output on standard error: standard output is for `visor deploy` itself.
 
     Raises:
         DeployError: It is missing.
@@ -92,4 +92,4 @@ def parsed_output(argv: Sequence[str], *, cwd: Path | None = None) -> Any:
     try:
         return json.loads(text or "null")
     except ValueError as exc:
-        raise DeployError(f"`{' '.join(argv)}` printed no JSON: {text[:80]!r}") from exc
+        raise DeployError(f"`{' '.join(argv)}` did not print JSON: {text[:80]!r}") from exc

@@ -1,4 +1,4 @@
-"""Checks whether a project is ready: programs, account, billing, services, what else there uses the free tier."""
+"""Checks whether a project is ready: programs, account, billing, services, and what else in it uses the free tier."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FREE_REGIONS = ("us-central1", "us-east1", "us-west1")
 JOBS_FREE = 3
 OWN_JOBS = {"visor-crawl", "visor-compact"}
 _PLACES = {"in:us-locations", "us", "in:america-locations", "global"}
-"""Values of gcp.resourceLocations that hold every free region."""
+"""Values of gcp.resourceLocations that include every free region."""
 
 
 class ProjectCheck(Record, frozen=True, kw_only=True, omit_defaults=False):
@@ -39,7 +39,7 @@ class _Advice(DeployError):
 
 
 def examine(target: Target) -> Iterator[ProjectCheck]:
-    """Every check in order that the target's path needs. Those after one of `NEEDED` that failed are left out."""
+    """Run every check that the target's path needs, in order. If one of `NEEDED` fails, those after it are left out."""
     programs = {program for step in steps_of(target) for program in step.needs}
     _enabled.cache_clear()
     for name, check in CHECKS.items():
@@ -103,7 +103,7 @@ def _billing(target: Target) -> str:
     found = parsed_output(["gcloud", "billing", "projects", "describe", target.project, "--format=json"])
     if not found.get("billingEnabled"):
         raise DeployError(
-            "Billing is off, and without it Google makes no functions and no buckets",
+            "Billing is off, and without it Google creates no functions and no buckets",
             remedy=f"Run `gcloud billing projects link {target.project} --billing-account=ID`; the plan stays free",
         )
     return str(found.get("billingAccountName", "on"))
@@ -117,7 +117,7 @@ def _region(target: Target) -> str:
 
 
 def _services(target: Target) -> str:
-    """Terraform enables services; only those through which it does so must be on already."""
+    """Terraform enables services; only those that it needs for this must be on already."""
     enabled = _enabled(target.project)
     if missing := sorted(set(ENABLING) - enabled):
         raise DeployError(
@@ -182,14 +182,14 @@ def _repositories(target: Target) -> str:
 
 
 def _policies(target: Target) -> str:
-    """What the organisation forbids. A project without one has no policies to read."""
+    """What the organisation forbids. A project without an organisation has no policies to read."""
     given = given_variables(target.terraform, target.variables)
     by_function, budget = given.get("public") == "function", given.get("billing_account")
     unread: list[str] = []
     allowed = _policy(target, "gcp.resourceLocations", unread).get("listPolicy", {}).get("allowedValues", [])
     if allowed and not any(target.region in place or place in _PLACES for place in allowed):
         raise DeployError(
-            f"The organisation allows {', '.join(allowed)} (gcp.resourceLocations), and not {target.region}",
+            f"The organisation allows {', '.join(allowed)} (gcp.resourceLocations), but not {target.region}",
             remedy=f"Ask its administrator for an exception; free regions are {', '.join(FREE_REGIONS)}",
         )
     strangers, buckets = (
@@ -201,15 +201,17 @@ def _policies(target: Target) -> str:
         raise DeployError(f"The organisation forbids {' and '.join(closed)}", remedy=PUBLIC_BY_FUNCTION)
     if by_function and _forbids(target, "run.managed.requireInvokerIam", unread):
         raise DeployError(
-            "The organisation forbids to switch off Cloud Run's invoker check (run.managed.requireInvokerIam)",
+            "The organisation forbids switching off Cloud Run's invoker check (run.managed.requireInvokerIam)",
             remedy="Ask its administrator for an exception, or serve the page behind your own sign-in",
         )
     if strangers and budget:
         raise DeployError(
-            "Budgets tell of a cost through an account of Google's, which iam.allowedPolicyMemberDomains forbids",
+            "Budgets report costs through an account of Google's, which iam.allowedPolicyMemberDomains forbids",
             remedy="Leave billing_account out, or ask for an exception for that account (terraform/budget.tf names it)",
         )
-    return f"nothing in the way, but for what cannot be read: {', '.join(unread)}" if unread else "nothing in the way"
+    return (
+        f"nothing in the way, except that these cannot be read: {', '.join(unread)}" if unread else "nothing in the way"
+    )
 
 
 def _forbids(target: Target, constraint: str, unread: list[str]) -> bool:
@@ -224,8 +226,8 @@ def _forbids(target: Target, constraint: str, unread: list[str]) -> bool:
 
 
 def _policy(target: Target, constraint: str, unread: list[str]) -> dict[str, Any]:
-    """The effective policy of a constraint; empty where there is none, or where it cannot be read: then it is added to
-    `unread`."""
+    """The effective policy of a constraint; empty if there is none. If it cannot be read, it is also empty, and the
+    constraint is added to `unread`."""
     # Managed constraints are known to the newer API only, which few projects have enabled.
     group = ["org-policies"] if ".managed." in constraint else ["resource-manager", "org-policies"]
     command = ["gcloud", *group, "describe", constraint, "--effective", f"--project={target.project}", "--format=json"]
@@ -241,22 +243,22 @@ def _builds(target: Target) -> str:
         target, "cloudfunctions", "functions", "list", f"--regions={target.region}"
     ):
         raise _Advice(
-            f"Google lets some new projects build in a few regions only, and {target.region} is none of them",
-            remedy="If the build fails by a quota of the region, take us-central1, or ask Google to lift it",
+            f"Google lets some new projects build in a few regions only, and {target.region} is not one of them",
+            remedy="If the build fails because of a quota of the region, use us-central1, or ask Google to raise it",
         )
     return f"{target.region} builds"
 
 
 def _sources(target: Target) -> str:
-    """What the owner set: settings, secrets and sources that work there."""
+    """Whether the owner's settings, secrets and sources work there."""
     names = check_owner(given_variables(target.terraform, target.variables), target.sources)
     if not names:
-        raise _Advice("No source is named: nothing will be crawled", remedy="Write a visor.toml (docs/sources.md)")
-    return f"{len(names)} named: {', '.join(names)}"
+        raise _Advice("There is no source: nothing will be crawled", remedy="Write a visor.toml (docs/sources.md)")
+    return f"{len(names)}: {', '.join(names)}"
 
 
 def _state(target: Target) -> str:
-    """Two states of one project would each make everything."""
+    """A project with two states would get every resource twice."""
     state = target.terraform / "terraform.tfstate"
     local = state.is_file() and '"type": "google_' in state.read_text(encoding="utf-8")
     in_bucket = bool(_ls(f"gs://{target.state_bucket}/visor/terraform/default.tfstate"))
@@ -276,7 +278,7 @@ def _state(target: Target) -> str:
 
 
 def _ls(url: str) -> str:
-    """What is there; nothing where there is nothing, or no bucket yet."""
+    """What `gcloud storage ls` prints; empty if nothing is there, or there is no bucket yet."""
     try:
         return output(["gcloud", "storage", "ls", url])
     except DeployError as exc:
@@ -292,18 +294,18 @@ def _listed(project: str, *command: str) -> list[dict[str, Any]]:
 
 @cache
 def _enabled(project: str) -> frozenset[str]:
-    """The names of the services that are on."""
+    """The names of the services that are enabled."""
     return frozenset(service["config"]["name"] for service in _listed(project, "services", "list", "--enabled"))
 
 
 def _listed_if_enabled(target: Target, service: str, *command: str) -> list[dict[str, Any]]:
-    """As `_listed`; nothing while the service is off, as it has nothing then. Raises `_Advice` if it cannot be seen."""
+    """As `_listed`; empty while the service is off, as it has nothing then. Raises `_Advice` if it cannot be listed."""
     if f"{service}.googleapis.com" not in _enabled(target.project):
         return []
     try:
         return _listed(target.project, *command)
     except DeployError as exc:
-        raise _Advice(f"It cannot be seen: {exc.found}", remedy="Ask an owner of the project to look") from exc
+        raise _Advice(f"It cannot be listed: {exc.found}", remedy="Ask an owner of the project to look") from exc
 
 
 CHECKS: dict[str, Callable[[Target], str]] = {
@@ -327,6 +329,6 @@ CHECKS: dict[str, Callable[[Target], str]] = {
 }
 """Each returns what it found, or raises if that is not enough."""
 OF_PROGRAM = {"terraform": "terraform", "credentials": "terraform", "npm": "npm"}
-"""Checks of a path that runs this program; the others are of both paths."""
+"""Checks that only a path which runs this program needs; both paths need the others."""
 NEEDED = {"gcloud", "account", "project"}
-"""Without these nothing further can be checked."""
+"""If one of these fails, nothing further can be checked."""

@@ -1,4 +1,4 @@
-"""The steps of a deployment as data, so that what is printed by --plan is what is run."""
+"""The steps of a deployment as data, so that --plan prints exactly what is run."""
 
 from __future__ import annotations
 
@@ -35,27 +35,27 @@ DEPLOYER_ROLES = (
     "roles/serviceusage.serviceUsageAdmin",
     "roles/storage.admin",
 )
-"""What terraform/ needs to make everything. An owner of the project has all of them."""
+"""Roles that terraform/ needs to make everything. An owner of the project has all of them."""
 ENABLING = ("cloudresourcemanager.googleapis.com", "serviceusage.googleapis.com")
-"""Services through which Terraform enables others, which have to be on before."""
+"""Services through which Terraform enables others; they have to be on first."""
 APPLY_TRIES = 3
 APPLY_AGAIN_S = 30.0
 PASSING = {
     r"has not been used in project \S+ before or it is disabled": "a service was just enabled",
-    r"[Ss]ervice account \S+ does not exist|[Ss]ervice agent": "a service's own account was just made",
+    r"[Ss]ervice account \S+ does not exist|[Ss]ervice agent": "a service's own account was just created",
     r"missing permission on the build service account|Unable to retrieve the repository metadata"
     r"|does not have \S+ access to|Permission \S+ denied|Permission denied on secret": "a permission that was just "
-    "granted does not hold everywhere",
+    "granted has not taken effect everywhere",
 }
-"""What Terraform's errors say on the first minutes of a project, and why that passes."""
+"""Errors of Terraform in the first minutes of a project, and why each one is temporary."""
 DONE_BEFORE = r"(?i)already (exists|own)|not[ _]found|does not exist|matched no|unknown service account|\b40[49]\b"
-"""What gcloud says where it would make what is there, or delete what is not."""
+"""Errors of gcloud when it should create something that exists, or delete something that does not."""
 REFUSED = {
     r"do not belong to a permitted customer|allowedPolicyMember": "The organisation lets only its own members in "
     "(iam.allowedPolicyMemberDomains)",
     r"public access prevention is enforced": "The organisation forbids public buckets (storage.publicAccessPrevention)",
 }
-"""What they say where a policy of the organisation is in the way."""
+"""Errors of Terraform or gcloud when a policy of the organisation is in the way."""
 PUBLIC_BY_FUNCTION = (
     'Set public = "function" in terraform/terraform.tfvars: page and endpoint then come from the search function, '
     "without allUsers and without a public bucket (docs/deploy.md, In an organisation)"
@@ -64,7 +64,7 @@ PUBLIC_BY_FUNCTION = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Target:
-    """What is deployed where."""
+    """What is deployed, and where."""
 
     root: Path
     """A checkout of Visor."""
@@ -102,11 +102,11 @@ class Step:
     changes: bool = True
     """False: it only reads, or makes local files."""
     may_fail: bool = False
-    """True: it fails if what it makes exists already, or what it deletes does not, and the steps go on."""
+    """True: it fails if what it creates exists already, or what it deletes does not, and the steps go on."""
     tries: int = 1
-    """How often it is run while it fails by what passes."""
+    """How often it is run at most, while its error is one of `PASSING`."""
     runs: tuple[str, ...] = ()
-    """Programs that it starts in its turn."""
+    """Further programs that it starts."""
 
     @property
     def needs(self) -> set[str]:
@@ -152,7 +152,7 @@ def local_steps(target: Target) -> list[Step]:
               "python scripts/bundle.py build/bundles --page frontend/dist --terraform terraform", *sources, *given,
               changes=False),
         init_step(target),
-        _step(terraform, "terraform", "make or change what is listed below",
+        _step(terraform, "terraform", "create or change what is listed below",
               "terraform apply -input=false -auto-approve", *terraform_variables(target), tries=APPLY_TRIES),
         _step(root, "publish", "put the page where it is public",
               "python scripts/publish.py frontend/dist {site} --endpoint {endpoint} --config {page_config}",
@@ -164,14 +164,14 @@ def local_steps(target: Target) -> list[Step]:
 
 
 def service_steps(target: Target) -> list[Step]:
-    """Enable every service, and make the accounts as which Google's own services act, before Terraform needs them."""
+    """Enable every service, and create the accounts of Google's own services, before Terraform needs them."""
     root, project = target.root, target.project
     text = str(read_terraform(target.terraform).local_values["services"])
     services = " ".join(sorted({*re.findall(r'"([a-z]+\.googleapis\.com)"', text), *ENABLING}))
     return [
         _step(root, "services", "enable what Visor uses", f"gcloud services enable {services} --project={project}"),
         *(
-            _step(root, "services", f"make the account as which {name} acts", "gcloud beta services identity create"
+            _step(root, "services", f"create the account that {name} uses", "gcloud beta services identity create"
                   f" --service={name}.googleapis.com --project={project} --quiet", fails=True)
             for name in ("pubsub", "cloudfunctions", "artifactregistry")
         ),
@@ -188,7 +188,7 @@ def init_step(target: Target) -> Step:
 
 
 def terraform_variables(target: Target) -> list[str]:
-    """What the owner set on our own command line, for Terraform's."""
+    """Variables from our own command line, as arguments for Terraform's."""
     return [f"-var={v}" for v in (f"project={target.project}", f"region={target.region}", *target.variables)]
 
 
@@ -205,13 +205,13 @@ def destroy_steps(target: Target) -> list[Step]:
         *([] if others else [_step(root, "sources", "delete Google's copies of the bundles", copies, fails=True)]),
         _step(root, "state", "delete the state and the model that are kept there",
               f"gcloud storage rm --recursive gs://{target.state_bucket} --project={project}", fails=True),
-        _step(root, "account", "delete the account as which builds deployed",
+        _step(root, "account", "delete the account with which builds deployed",
               f"gcloud iam service-accounts delete {deployer(project)} --project={project} --quiet", fails=True),
     ]  # fmt: skip
 
 
 def cloud_steps(target: Target) -> list[Step]:
-    """Deploy by Cloud Build: make what it needs to start, then submit cloudbuild.yaml."""
+    """Deploy by Cloud Build: create what it needs to start, then submit cloudbuild.yaml."""
     project, region, root = target.project, target.region, target.root
     bucket = f"gs://{target.state_bucket}"
     config = target.sources.relative_to(root) if target.sources else Path("visor.toml")
@@ -221,11 +221,11 @@ def cloud_steps(target: Target) -> list[Step]:
         _step(root, "state", "bucket for Terraform's state, a model, the upload and the log",
               f"gcloud storage buckets create {bucket} --project={project} --location={region}"
               " --uniform-bucket-level-access --public-access-prevention --soft-delete-duration=0", fails=True),
-        _step(root, "state", "forget uploads and logs after a day",
+        _step(root, "state", "delete uploads and logs after a day",
               f"gcloud storage buckets update {bucket} --lifecycle-file=terraform/state_bucket_lifecycle.json"),
-        _step(root, "account", "account as which the build runs",
+        _step(root, "account", "account that the build uses",
               f"gcloud iam service-accounts create visor-deploy --project={project}", fails=True),
-        _step(root, "account", "give it its roles, and wait until they hold",
+        _step(root, "account", "grant it its roles, and wait until they take effect",
               f"python -m visor.deploy.grants {project}", *([str(billing)] if billing else []), runs=("gcloud",)),
         _step(root, "build", f"upload the checkout with {CLOUD_VARIABLES}; build, apply and publish (cloudbuild.yaml)",
               f"gcloud builds submit . --config=cloudbuild.yaml --project={project} --region=global"
@@ -236,18 +236,18 @@ def cloud_steps(target: Target) -> list[Step]:
 
 
 def steps_of(target: Target) -> list[Step]:
-    """The steps of the path that the target says."""
+    """The steps of the target's path."""
     return cloud_steps(target) if target.cloud else local_steps(target)
 
 
 def deployer(project: str) -> str:
-    """The account as which Cloud Build deploys."""
+    """The account that Cloud Build uses to deploy."""
     return f"visor-deploy@{project}.iam.gserviceaccount.com"
 
 
 @contextmanager
 def uploaded_variables(target: Target) -> Iterator[None]:
-    """What was set on our own command line, in a file that is uploaded with terraform.tfvars and overrides it."""
+    """Variables from our own command line, in a file that is uploaded with terraform.tfvars and overrides it."""
     set_here = given_variables(target.root / "no variables", target.variables)
     path = target.root / CLOUD_VARIABLES
     path.write_text(json.dumps({**set_here, "project": target.project, "region": target.region}), encoding="utf-8")
@@ -258,7 +258,7 @@ def uploaded_variables(target: Target) -> Iterator[None]:
 
 
 def use_state_file(target: Target) -> None:
-    """Keep the state in a bucket where the owner's state.tfbackend says so, else in a local file."""
+    """Keep the state in a bucket if --cloud or the owner's state.tfbackend asks for it, else in a local file."""
     override = target.terraform / OVERRIDE
     if target.cloud or (target.terraform / STATE_FILE).is_file():
         override.write_text((target.terraform / "backend_gcs.tf.example").read_text(encoding="utf-8"), encoding="utf-8")
@@ -267,8 +267,8 @@ def use_state_file(target: Target) -> None:
 
 
 def run_steps(steps: list[Step], target: Target, *, say: Callable[[str], None]) -> list[Step]:
-    """Run the steps in order, each announced before it runs. Returns those that may fail, and did so for another reason
-    than that they were done before.
+    """Run the steps in order, each announced before it runs. Returns those that may fail and did, except those that
+    failed because they were done before.
 
     Raises:
         DeployError: A program is missing, or a step failed.
@@ -293,7 +293,7 @@ def run_steps(steps: list[Step], target: Target, *, say: Callable[[str], None]) 
 
 
 def _patiently(step: Step, argv: list[str], say: Callable[[str], None]) -> None:
-    """Run a step, and again while it fails by what passes."""
+    """Run a step, and run it again while its error is temporary."""
     for left in reversed(range(step.tries)):
         try:
             return run(argv, cwd=step.cwd)
@@ -304,6 +304,6 @@ def _patiently(step: Step, argv: list[str], say: Callable[[str], None]) -> None:
             reason = next((why for pattern, why in PASSING.items() if re.search(pattern, exc.errors)), None)
             if not left or reason is None:
                 raise
-            say(f"This passes: {reason}. Trying again in {APPLY_AGAIN_S:.0f} s, {left} more at most")
+            say(f"This is temporary: {reason}. Trying again in {APPLY_AGAIN_S:.0f} s, at most {left} more times")
             time.sleep(APPLY_AGAIN_S)
     return None

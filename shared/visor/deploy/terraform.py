@@ -26,7 +26,7 @@ class TerraformBlock:
 
     @property
     def address(self) -> str:
-        """As Terraform writes it: `google_x.name`, `data.google_x.name`, `var.name` …"""
+        """The address as Terraform writes it: `google_x.name`, `data.google_x.name`, `var.name` …"""
         prefix = {"resource": (), "variable": ("var",)}.get(self.type, (self.type,))
         return ".".join((*prefix, *self.labels))
 
@@ -83,12 +83,12 @@ def _parse(path: Path) -> list[TerraformBlock]:
 
 @functools.lru_cache(maxsize=64)
 def _parse_text(loads: Callable[[str], Mapping[str, Any]], text: str, file: str) -> list[TerraformBlock]:
-    """Plan, checks and steps of one command each read the folder, and python-hcl2 takes a second for it."""
+    """Cached: the plan, checks and steps of one command each read the folder, and python-hcl2 takes a second for it."""
     return _blocks(loads(text), file)
 
 
 def _blocks(body: Mapping[str, Any], file: str) -> list[TerraformBlock]:
-    """The blocks of a parsed body: python-hcl2 makes a list of marked dicts of each kind, labels being nested keys."""
+    """The blocks of a parsed body: python-hcl2 makes a list of marked dicts of each kind; labels are nested keys."""
     lists = {type_: v for type_, v in body.items() if isinstance(v, list) and v and all(_is_block(b) for b in v)}
     return [_block(type_, value, file) for type_, values in lists.items() for value in values]
 

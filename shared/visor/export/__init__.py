@@ -1,1 +1,1 @@
-"""Export: how does an index become files that any server of static files can serve? The format: docs/formats.md."""
+"""Export: how does an index become files that any static file server can serve? The format: docs/formats.md."""

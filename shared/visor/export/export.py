@@ -1,4 +1,4 @@
-"""Export: writes an index as files for a page that needs no server. Called again, it writes what changed.
+"""Export: writes an index as files for a page that needs no server. A second export writes what changed.
 
 The manifest is written last, so an export that is interrupted anywhere leaves the one before whole. The next one uses
 what is there.
@@ -53,7 +53,7 @@ class Space(Record, frozen=True, kw_only=True):
 
 
 class ExportReport(Record, frozen=True, kw_only=True, omit_defaults=False):
-    """What one export did. Sizes in bytes, as they lie on the disk and are downloaded."""
+    """What one export did. Sizes are in bytes, as on the disk and as downloaded."""
 
     images: int
     bytes: dict[str, int]
@@ -63,13 +63,13 @@ class ExportReport(Record, frozen=True, kw_only=True, omit_defaults=False):
     written_bytes: int
     """… and their sizes."""
     removed: int
-    """Files that nobody has needed for a day."""
+    """Files deleted because nothing has needed them for a day."""
     pictures: int
     """Small pictures of items without a web address."""
     lost: int
     """Such items whose file could not be read."""
     unknown: int
-    """Rows whose item is not known any more, or may not be shown."""
+    """Rows whose item is no longer known, or may not be shown."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,12 +78,12 @@ class Exporter:
 
     Args:
         snapshot: What is exported.
-        items: Gives the items of these ids, without those that are not known.
-        feedback: What was said of matches.
+        items: Returns the items of these ids, without those that are not known.
+        feedback: What was said about matches.
         model: The directory of the model that made the vectors.
         label_words: As `App.label_words`.
-        page: Folder of the built page; None: it lies there already, and so may the model's files.
-        config: What the page's config.json says.
+        page: Folder of the built page; None: the page is there already, and so may the model's files be.
+        config: Contents of the page's config.json.
         read_image, originals: As those of `ItemWriter`.
     """
 
@@ -102,11 +102,11 @@ class Exporter:
     def write(
         self, site: ObjectStore, *, now: float, advance: Callable[[int], None] = lambda rows: None
     ) -> ExportReport:
-        """Write it to where `site` is.
+        """Write the export to `site`.
 
         Args:
             now: Seconds since 1970.
-            advance: Called with the number of rows that were written since.
+            advance: Called with the number of rows written since the last call.
 
         Raises:
             BadRequest: The index is empty.
@@ -129,7 +129,7 @@ class Exporter:
             raise StoreError(
                 f"The export stopped: {exc.found}",
                 valid="A folder that this user may write, with free space",
-                remedy="Make room and run it again: it goes on where it stopped, and the export before is whole",
+                remedy="Make room and run it again: it continues where it stopped, and the previous export is whole",
             ) from exc
 
     def _write(self, files: ExportFiles, advance: Callable[[int], None]) -> ExportReport:
@@ -199,8 +199,8 @@ class Exporter:
             yield page, len(records), records.count(None)
 
     def _page(self, files: ExportFiles, page: Path) -> int:
-        """What of the built page is named by its content. The rest, which names it, is written with the manifest."""
-        # First of all, so that an interrupted export is known for one.
+        """Write the page's files that are named by their content. Those that name them come with the manifest."""
+        # Written first, so that an interrupted export is recognised as one.
         files.put(CONFIG, msgspec.json.encode({**self.config, "export": f"./{DATA}"}))
         size = 0
         for path in sorted(path for path in page.rglob("*") if path.is_file()):
@@ -211,7 +211,7 @@ class Exporter:
         return size
 
     def _model(self, files: ExportFiles, *, closer: bool) -> int:
-        """The description of the model, and its networks as they lie here: a device checks and unpacks those."""
+        """The description of the model, and its networks as stored here: a device checks and unpacks them."""
         manifest = read_manifest(self.model)
         described = device_model(manifest, closer=closer)
         stored = {file.sha256: file for file in manifest.files}
@@ -225,7 +225,7 @@ class Exporter:
         except ModelNotBuilt:
             if self.page is not None:
                 raise
-            # A merge has no networks. Then pictures are looked at on the server.
+            # A merge has no networks. Then the server embeds pictures.
             described, lying = device_model(manifest, allowed=False), []
         size = sum(file.size_bytes for file in lying)
         files.put(
@@ -256,7 +256,7 @@ class Exporter:
         )
 
     def _hidden(self, files: ExportFiles) -> File | None:
-        """Pairs of items that were said to be no match; what is known of other queries stays here."""
+        """Pairs of items that were said not to match; feedback on other queries is not exported."""
         hidden: dict[str, set[str]] = {}
         for one in self.feedback:
             pair = one.query, one.item
@@ -298,7 +298,7 @@ class Exporter:
 
 
 def page_rows(images: int) -> int:
-    """Rows of one page of items, so that there are no more than `PAGES_MAX`: each may be a write that is billed."""
+    """Rows of one page of items, so that there are at most `PAGES_MAX` pages: each may be a billed write."""
     rows = PAGE_ROWS
     while images > PAGES_MAX * rows:
         rows *= 2
@@ -341,7 +341,7 @@ def site_in(folder: Path) -> Iterator[ObjectStore]:
 
 
 def _is_taken(folder: Path) -> bool:
-    """Whether something else than an export is there. A store would take files with a dot for its own."""
+    """Whether something other than an export is there. A store would take files with a dot for its own."""
     if all(path.name.startswith(".") for path in folder.iterdir()):
         return False
     try:
@@ -351,7 +351,7 @@ def _is_taken(folder: Path) -> bool:
 
 
 def page_folder(page: Path) -> Path:
-    """The folder of the built page. Raises `SettingsError` where it was not built."""
+    """The folder of the built page. Raises `SettingsError` if it was not built."""
     if not (page / "index.html").is_file():
         raise SettingsError(
             f"There is no built page in {page}",

@@ -1,4 +1,4 @@
-"""The files of one export: written once, named by what is in them, and deleted some time after they are not needed."""
+"""The files of one export: written once, named by their content, and deleted some time after they were last needed."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ DATA = "data/"
 CONFIG = "config.json"
 MANIFEST, TRASH = DATA + "visor.json", DATA + "trash.json"
 GRACE_S = 86_400.0
-"""How long a file stays that no manifest names any more: for tabs that are open, and for caches of the manifest."""
+"""How long a file stays after no manifest names it: for tabs that are open, and for caches of the manifest."""
 CHUNK, NETWORK = NAMED = (".vsr", ".tflite")
 """Endings of files that are named by what they were made from and by their bytes."""
 PAYS = 0.9
-"""Share of its size that a file has to shrink to for being compressed."""
+"""A file is compressed if it shrinks to this share of its size."""
 
 
 class File(Record, frozen=True, kw_only=True):
@@ -36,9 +36,9 @@ class ExportFiles:
     """Not thread-safe.
 
     Args:
-        site: Where the export lies.
+        site: Where the export is.
         now: Seconds since 1970.
-        whose: What the names of its files begin with: all, or those below `data/` where the page is somebody else's.
+        whose: Prefix of the names of its files: all, or those below `data/` if something else writes the page.
     """
 
     def __init__(self, site: ObjectStore, now: float, whose: str = "") -> None:
@@ -50,7 +50,7 @@ class ExportFiles:
         """Bytes of each file that was new."""
 
     def put(self, name: str, data: bytes) -> None:
-        """Write a file that is not there, or has other bytes, or is one of those that change."""
+        """Write a file if it is missing, has other bytes, or is one of those that change."""
         self._needed.add(name)
         if self._there.get(name) != len(data) or bytes(self.site.get(name)) != data:
             self.site.put(name, data)
@@ -73,7 +73,7 @@ class ExportFiles:
         *,
         about: Mapping[str, Any] | None = None,
     ) -> File:
-        """The chunk of that kind that was made of just this; it is made if it is not there."""
+        """The chunk of that kind that was made from exactly this; it is made if it is not there."""
         return self.file(_key(kind, made_of), lambda: pack(f"export_{kind}", about or {}, tensors()), CHUNK)
 
     def network(self, sha256: str, read: Callable[[], bytes]) -> File:
@@ -81,7 +81,7 @@ class ExportFiles:
         return self.file(_key("network", [sha256.encode()]), read, NETWORK)
 
     def file(self, key: str, make: Callable[[], bytes], ending: str) -> File:
-        """The file that was made of what `key` says; it is made, and gzipped where that pays, if it is not there."""
+        """The file that was made from what `key` names; if it is not there, it is made, and gzipped where that pays."""
         name = self._by_key.get(key)
         if name is None:
             data = packed(make())
@@ -97,8 +97,8 @@ class ExportFiles:
         return self.chunk(kind, parts, lambda: tensors)
 
     def publish(self, manifest: bytes) -> int:
-        """Write the manifest, if it is another one, then delete what has not been needed for long. Returns how many
-        files went. In other folders than its own, and beside the page, lie files of others."""
+        """Write the manifest if it has changed, then delete files that have not been needed for long. Returns how many
+        were deleted. Files outside its own folders, such as those next to the page, belong to others."""
         self.put(MANIFEST, manifest)
         before = self._trash()
         own = {name.partition("/")[0] for name in self._needed if "/" in name}
@@ -120,7 +120,7 @@ class ExportFiles:
 
 
 def _key(kind: str, made_of: Iterable[bytes]) -> str:
-    """16 hex digits that tell files apart by what they are made of."""
+    """16 hex digits that identify a file by what it is made from."""
     digest = hashlib.blake2b(kind.encode(), digest_size=8)
     for part in made_of:
         digest.update(len(part).to_bytes(8, "little") + part)
@@ -128,6 +128,6 @@ def _key(kind: str, made_of: Iterable[bytes]) -> str:
 
 
 def packed(data: bytes) -> bytes:
-    """The bytes gzipped, where that pays; the same ones for the same bytes."""
+    """The bytes gzipped, where that pays; equal input gives equal output."""
     small = gzip.compress(data, 6, mtime=0)
     return small if len(small) < PAYS * len(data) else data

@@ -1,4 +1,4 @@
-"""Items as an export tells of them: what a page of results needs, small pictures, and nothing of this machine."""
+"""Items as an export shows them: what a page of results needs, small pictures, and nothing about this machine."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class ShownItem(Record, frozen=True, kw_only=True):
 
     @property
     def indexed(self) -> IndexedItem:
-        """The item that it was made of, as far as it tells."""
+        """The item that it was made from, as far as the record has it."""
         told = {name: getattr(self, name) for name in self.__struct_fields__}
         return IndexedItem(**told, model="", shard="")
 
@@ -50,8 +50,8 @@ class ShownItem(Record, frozen=True, kw_only=True):
 class ItemWriter:
     """Makes the records of items, and writes their pictures.
 
-    read_image: Gives the bytes of an item's picture; None: those without a web address have none.
-    originals: Copy the files themselves, too, with all that they say of themselves.
+    read_image: Returns the bytes of an item's picture; None: items without a web address get no picture.
+    originals: Copy the files themselves, too, with all their metadata.
     """
 
     files: ExportFiles
@@ -62,7 +62,7 @@ class ItemWriter:
     """How many are there, and how many could not be read (`lost`); their `bytes`."""
 
     def record(self, indexed: IndexedItem | None) -> ShownItem | None:
-        """None where there is no item that may be shown."""
+        """None if there is no item that may be shown."""
         if indexed is None or (indexed.safety is not None and indexed.safety.unsafe):
             return None
         item = indexed.item
@@ -85,7 +85,7 @@ class ItemWriter:
         )
 
     def _pictures(self, item: Item, read_image: Callable[[Item], bytes]) -> tuple[str, str | None]:
-        """Addresses of the small picture and of the original; none where the file cannot be read."""
+        """URLs of the small picture and of the original; none if the file cannot be read."""
         drawn = hashlib.blake2b(item.id.encode() + item.image_signature() + bytes([QUALITY]), digest_size=16)
         small = f"{DATA}pictures/{drawn.hexdigest()}.webp"
         ending = PurePosixPath(urlsplit(item.image_url).path).suffix.lower()
@@ -109,7 +109,7 @@ class ItemWriter:
 
 
 def small_picture(data: bytes, pixels_max: int) -> bytes:
-    """A picture as WebP of at most `SIDE` pixels a side, without what a camera wrote. Raises an `ImageError`."""
+    """A picture as WebP of at most `SIDE` pixels a side, without the camera's metadata. Raises an `ImageError`."""
     from PIL import Image
 
     from visor.imaging.decode import decode_image
@@ -122,7 +122,7 @@ def small_picture(data: bytes, pixels_max: int) -> bytes:
 
 
 def without_paths(item: Item) -> Item:
-    """The item without addresses of files, and without the path of its source's folder and of the user's own."""
+    """The item without URLs of files, and without the paths of its source's folder and of the user's home."""
     roots = {str(Path.home())}
     if item.image_url.startswith("file:"):
         path = unquote(urlsplit(item.image_url).path)

@@ -1,4 +1,4 @@
-"""What an answer is judged by: the calibration, the sample of the catalogue, and the numbers that are Python's."""
+"""Data for judging an answer: the calibration, the sample of the catalogue, and constants from Python's code."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ _NUMBERS: dict[str, list[tuple[ModuleType, str]]] = {
 
 
 def constants() -> dict[str, dict[str, Any]]:
-    """Every number of Python's that a search depends on, by part and name."""
+    """Every constant of Python's code that a search depends on, by part and name."""
     found: dict[str, dict[str, Any]] = {}
     for part, modules in _NUMBERS.items():
         names = [(module, name) for module, text in modules for name in text.split()]
@@ -64,7 +64,7 @@ def constants() -> dict[str, dict[str, Any]]:
 
 
 def written_out(record: msgspec.Struct) -> dict[str, Any]:
-    """All fields of a record under their names in JSON, its defaults too."""
+    """All fields of a record under their JSON names, including defaults."""
     return {field.encode_name: getattr(record, field.name) for field in msgspec.structs.fields(record)}
 
 
@@ -79,7 +79,7 @@ def judged_by(calibration: model.Calibration, label_words: list[dict[str, float]
 
 
 def sample_numbers(snapshot: Snapshot, parts: list[PartRows]) -> Array:
-    """(s,) uint32: the rows of the sample that a query is compared with, counted through all parts."""
+    """(s,) uint32: the rows of the sample that a query is compared with, numbered through all parts."""
     sampled = model.sampled_rows(snapshot)
     starts = np.cumsum([0, *(len(part.rows) for part in parts)])
     numbers = [

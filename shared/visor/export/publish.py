@@ -1,4 +1,4 @@
-"""Publish: after a merge the index goes to the site's bucket, where the page searches it by itself.
+"""Publish: after a merge the index is copied to the site's bucket, where the page searches it by itself.
 
 A bucket's free writes are few, so a publication that wrote many files is followed by the next one later. Documents are
 read only of items that are new or changed; all others are taken from what was published before.
@@ -44,7 +44,7 @@ class Publication(Record, frozen=True, kw_only=True):
     model: str
     generation: int
     files: int
-    """That it wrote."""
+    """Files that it wrote."""
     unknown: int
     """Rows whose items are still to be read."""
     behind_since: float = 0.0
@@ -54,7 +54,7 @@ class Publication(Record, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, kw_only=True)
 class Publisher:
-    """Args: exporter: Makes what writes a snapshot, from what gives its items. now: Seconds since 1970."""
+    """Args: exporter: Makes the exporter of a snapshot, from a function that returns items. now: Seconds since 1970."""
 
     site: ObjectStore
     documents: DocumentStore
@@ -78,7 +78,7 @@ class Publisher:
         except QuotaReached as exc:
             LOG.warning("The index is not published now: %s", exc)
             return None
-        # The index remembers for some days which items were updated.
+        # For some days the index remembers which items were updated.
         is_known = last is not None and not 0 < last.behind_since < self.now - MergePolicy().late_s
         items = PublishedItems(
             self.documents,
@@ -110,7 +110,7 @@ class Publisher:
         self.documents.commit([Put(collection=SITES, key=KEY, data=data)])
 
     def _published(self) -> Iterator[tuple[str, ShownItem]]:
-        """The items of the pages that stand; none of those that cannot be read."""
+        """The items of the published pages, without pages that cannot be read."""
         try:
             manifest = msgspec.json.decode(bytes(self.site.get(MANIFEST)), type=dict[str, Any])
             pages = [page for part in manifest["parts"] for page in part["pages"]]
@@ -125,14 +125,14 @@ class Publisher:
                     (one.item.id, one) for one in container.json("items", list[ShownItem | None]) if one is not None
                 )
             except (VisorError, OSError, EOFError, zlib.error) as exc:
-                LOG.warning("%s is read anew: %s", page, exc)
+                LOG.warning("%s is read again: %s", page, exc)
 
 
 @dataclass
 class PublishedItems:
     """Items as they were published, and the documents of those that are new or changed.
 
-    versions: Of each item that the index knows. reads: Documents that may be read.
+    versions: The version of each item that the index knows. reads: Documents that may be read.
     """
 
     documents: DocumentStore
@@ -142,7 +142,7 @@ class PublishedItems:
     read: int = field(default=0, init=False)
 
     def get(self, ids: Sequence[str]) -> dict[str, IndexedItem]:
-        """The items of these ids, without those that are lost, or that would be one read too many."""
+        """The items of these ids, without those that are lost or would exceed the allowed reads."""
         known = {i: one for i in ids if (one := self.published.get(i)) and one.version >= self.versions.get(i, 0)}
         missing = [i for i in ids if i not in known][: self.reads - self.read]
         found = self.documents.get(ITEMS, missing) if missing else {}

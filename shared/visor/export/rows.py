@@ -18,7 +18,7 @@ from visor.near_duplicates.hamming import PDQ_BYTES
 from visor.schema.items import Record
 
 READ_ROWS = 1024
-"""Full vectors that are looked at at once."""
+"""Full vectors that are processed at once."""
 
 
 class Part(Record, frozen=True, kw_only=True):
@@ -38,13 +38,13 @@ class Part(Record, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class PartRows:
-    """The live rows (n,) int64 of a part of one block, rising."""
+    """The live rows (n,) int64 of a part of one block, ascending."""
 
     segment: int
     live: LiveBlock
     rows: Array
     columns: FacetColumns
-    """Of these rows, as they are now."""
+    """The chunks of these rows, as they are now."""
 
     @property
     def ids(self) -> Array:
@@ -54,7 +54,7 @@ class PartRows:
 
 
 def parts_of(snapshot: Snapshot) -> Iterator[PartRows]:
-    """All live rows. A part holds the same rows as long as its segment lives, but for those that died."""
+    """All live rows. A part holds the same rows as long as its segment lives, except those that were deleted."""
     for number, live in enumerate(snapshot.blocks):
         alive = np.ones(len(live), bool) if live.alive is None else live.alive
         columns, order = live.block.columns, np.arange(len(live))
@@ -71,7 +71,7 @@ def parts_of(snapshot: Snapshot) -> Iterator[PartRows]:
 class PartWriter:
     """Writes the chunks of parts.
 
-    has_vectors: full vectors, too. is_across: what is compared across the gap to visitors' photos, too.
+    has_vectors: Write full vectors, too. is_across: Write what is compared across the gap to visitors' photos, too.
     """
 
     files: ExportFiles
@@ -124,7 +124,7 @@ class PartWriter:
         return {**tensors, "names": json_tensor(names)}
 
     def _covered(self, part: PartRows, projection: Projection) -> Array:
-        """(n,) float32: which share of each full vector lies in the space."""
+        """(n,) float32: the share of each full vector that is in the projected space."""
         frame = CoverageProjection(projection)
         return np.concatenate([np.linalg.norm(frame.project(full), axis=1) for full in _full(part)])
 
@@ -138,7 +138,7 @@ def nibbles(codes: Array) -> tuple[Array, Array]:
 
 
 def _full(part: PartRows) -> Iterator[Array]:
-    """The full vectors (b, d) float16 of a part, some at a time."""
+    """The full vectors (b, d) float16 of a part, in blocks."""
     for start, stop in rows_in_blocks(len(part.rows), READ_ROWS):
         rows = part.rows[start:stop]
         first = int(rows[0])

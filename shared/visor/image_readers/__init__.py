@@ -1,1 +1,1 @@
-"""Image readers: web, file, bucket and thumbnail addresses to bytes."""
+"""Image readers: web, file, bucket and thumbnail URLs to bytes."""

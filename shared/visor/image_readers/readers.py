@@ -23,7 +23,7 @@ class FolderReader:
 
     Args:
         folders: Roots; without any, every URL is refused.
-        bytes_max: Of a file.
+        bytes_max: Largest size of a file.
     """
 
     def __init__(self, folders: Sequence[str | Path], *, bytes_max: int) -> None:
@@ -34,7 +34,7 @@ class FolderReader:
         """The file. `modified` is `<mtime_ns>-<size>`, as the source `folder` writes it.
 
         Raises:
-            FetchRefused: It is outside of the folders, once links are resolved.
+            FetchRefused: It is outside the folders, once links are resolved.
             FetchFailed: It is missing, unreadable, not a regular file or too large.
         """
         parts = urlsplit(url)
@@ -44,7 +44,7 @@ class FolderReader:
             raise FetchFailed(f"{url:.200} cannot be read: {getattr(exc, 'strerror', None) or exc}") from exc
         if parts.netloc not in ("", "localhost") or not any(path.is_relative_to(root) for root in self._roots):
             raise FetchRefused(
-                f"{url:.200} is outside of the folders that may be read",
+                f"{url:.200} is outside the folders that may be read",
                 valid=", ".join(map(str, self._roots)) or "no folder so far",
                 remedy="Name its folder in VISOR_ALLOW_FOLDERS",
             )
@@ -74,11 +74,11 @@ class BucketReader:
 
     Args:
         buckets: URL of each, and the options to open it with.
-        bytes_max: Of an object.
+        bytes_max: Largest size of an object.
     """
 
     def __init__(self, buckets: Mapping[str, Mapping[str, Any]], *, bytes_max: int) -> None:
-        # The slash tells a bucket from another whose name only begins like its own.
+        # The slash tells a bucket from another whose name only begins with its name.
         self._allowed = {
             address if "/" in address.partition("://")[2] else f"{address}/": options
             for address, options in buckets.items()
@@ -87,10 +87,10 @@ class BucketReader:
         self._open: dict[str, Bucket] = {}
 
     def fetch(self, url: str, options: FetchOptions = IMAGE) -> Fetched:
-        """The object. Validators are not looked at.
+        """The object. Validators are ignored.
 
         Raises:
-            FetchRefused: It is outside of the buckets.
+            FetchRefused: It is outside the buckets.
             FetchFailed: It is missing, unreadable or too large.
             FetchUnavailable: The bucket did not answer.
         """
@@ -98,7 +98,7 @@ class BucketReader:
         address = max((a for a in self._allowed if plain.startswith(unquote(a))), key=len, default=None)
         if address is None:
             raise FetchRefused(
-                f"{url:.200} is outside of the buckets that may be read",
+                f"{url:.200} is outside the buckets that may be read",
                 valid=", ".join(self._allowed) or "no bucket so far",
                 remedy="Name its bucket in VISOR_ALLOW_BUCKETS",
             )
@@ -118,7 +118,7 @@ class BucketReader:
 
 
 class ImageReaders:
-    """Reads an image with the reader for the scheme of its URL; is a reader itself."""
+    """Reads an image with the reader for the scheme of its URL; it is a reader itself."""
 
     def __init__(self, readers: Mapping[str, Fetch]) -> None:
         self._readers = dict(readers)
@@ -142,10 +142,10 @@ def open_image_readers(
     buckets: Mapping[str, Mapping[str, Any]] | None = None,
     frames: ObjectStore | None = None,
 ) -> ImageReaders:
-    """The readers of this process: `web` for http(s), for `file:` `settings.allow_folders` and `folders`.
+    """The readers of this process: `web` for http(s); `settings.allow_folders` and `folders` for `file:`.
 
     Args:
-        buckets: Buckets beside `settings.allow_buckets`, with the options to open each with.
+        buckets: Buckets in addition to `settings.allow_buckets`, with the options to open each.
         frames: Where thumbnails of video frames are kept; None: they cannot be read.
     """
     files = FolderReader((*settings.allow_folders, *folders), bytes_max=settings.fetch_bytes_max)

@@ -1,1 +1,1 @@
-"""Link check: are pictures and pages still there, and what to do if not."""
+"""Link check: are pictures and pages still there, and what happens if not?"""

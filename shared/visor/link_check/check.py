@@ -1,12 +1,12 @@
 """Link check: are the images and pages of items still there? A few items a day, the longest indexed first.
 
-A URL is dead once it said so (404, 410, no such host, no image any more) on two different days, or did not answer on
+A URL is dead once it failed (404, 410, no such host, no image any more) on two different days, or did not answer on
 `SILENT_DAYS` of them. A dead image is replaced by a duplicate of it that the index knows and that still answers; if
 there is none, the item is marked and shown without its image. An item whose page is dead, or that has neither page nor
 image, is deleted. Permanent redirects are followed. What fails is checked again, and comes back when its URLs do. All
-that holds while a host is otherwise fine: one that answers alike for nearly everything is told of and left alone.
+applies only while a host is otherwise fine: one that answers alike for nearly everything is reported and left alone.
 
-Changes are published as a crawl's are, one version above the item's own: whatever its catalogue says next is newer.
+Changes are published like a crawl's, one version above the item's own: whatever its catalogue lists next is newer.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ LOG = logging.getLogger("visor.links")
 SLICE = 50
 """Items checked between two saves."""
 DUPLICATES_MAX = 5
-"""Duplicates of a dead image that are asked whether they are still there."""
+"""Duplicates of a dead image that are probed to see whether they are still there."""
 
 
 class LinksReport(Record, frozen=True, kw_only=True):
@@ -64,12 +64,12 @@ class LinksReport(Record, frozen=True, kw_only=True):
     frames: int = 0
     """Video frames that were deleted because no item showed them any more."""
     hosts: dict[str, str] = msgspec.field(default_factory=dict)
-    """'pages of HOST' or 'images of HOST' for which a host answers alike, with how: nothing of them is changed."""
+    """'pages of HOST' or 'images of HOST' for which a host answers alike, and how: nothing of them is changed."""
     finished: bool = True
     """The day's items are done, or there are no more. False: the time or the free tier's allowance ended first."""
 
     def summary(self) -> str:
-        """What the run did, in words, in one line."""
+        """What the run did, as one line of text."""
         return (
             f"{counted(self.checked, 'item')} checked: {self.moved} moved, {self.replaced} images replaced, "
             f"{self.marked} shown without their image, {self.gone} gone, {self.back} back, {self.suspect} suspect"
@@ -81,11 +81,11 @@ class LinkCheck:
 
     Args:
         a_day: Items to check in a day (UTC), over all runs.
-        trusted: Hosts whose owner says that what they answer is true of each URL, now and from now on.
+        trusted: Hosts whose answers the owner declares true for each URL, now and from now on.
         limit: Check this many instead, whatever was checked today.
         room: Check at most this many in this run: what still fits the free tier.
-        budget_s: Begin nothing new after this many seconds.
-        fetcher: Asks a URL; see `Prober`.
+        budget_s: Start nothing new after this many seconds.
+        fetcher: Probes a URL; see `Prober`.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class LinkCheck:
         """Check what is left of this day's items.
 
         Raises:
-            BadRequest: A host to be trusted is none that a check has asked.
+            BadRequest: No check has probed a host that is to be trusted.
             Conflict: Another check ran meanwhile; its result stands.
         """
         self.state, generation = LinkState.load(self.objects)
@@ -122,7 +122,7 @@ class LinkCheck:
         before = self.state.totals()
         self.state.trust(self.trusted)
         self._stopped: set[str] = set()
-        # What a run that was killed has decided and not said: the same messages again do no harm.
+        # What a killed run decided but did not publish; sending the same messages again does no harm.
         self._publish()
         rotation = Rotation(self.documents, self.state, self._today)
         until = self.a_day if self.limit is None else self.state.checked + self.limit
@@ -178,7 +178,7 @@ class LinkCheck:
     def _failing(
         self, case: LinkCase, statuses: Mapping[str, UrlStatus]
     ) -> tuple[FailingUrl | None, FailingUrl | None]:
-        """What is wrong with the item's image and its page after this check."""
+        """The problems of the item's image and of its page after this check."""
         item, today = case.item, self._today.isoformat()
         picture, page = (case.problem.picture, case.problem.page) if case.problem else (None, None)
         page_url = item.page_url or ""
@@ -218,7 +218,7 @@ class LinkCheck:
         statuses: Mapping[str, UrlStatus],
         duplicate: str | None,
     ) -> Change | None:
-        """Note what became of an item, and return the change that makes it so."""
+        """Note what became of an item, and return the change that publishes it."""
         item, source = case.item, case.item.source
         dead_picture, dead_page = picture is not None and picture.is_dead, page is not None and page.is_dead
         if dead_picture and duplicate is not None and self.state.set_replacement(item.image_url, duplicate):
@@ -286,6 +286,6 @@ def _change(case: LinkCase, after: Item, *, is_gone: bool) -> Change | None:
 
 
 def _urls(item: Item) -> list[tuple[str, bool]]:
-    """The URLs of an item that can be asked, and whether each is an image's."""
+    """The URLs of an item that can be probed, and whether each is an image's."""
     both = [(item.image_url, True), *([(item.page_url, False)] if item.page_url else [])]
     return [(url, is_picture) for url, is_picture in both if is_web(url)]

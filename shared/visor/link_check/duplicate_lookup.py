@@ -22,7 +22,7 @@ from visor.storage.documents import DocumentStore
 from visor.storage.objects import ObjectStore
 
 HEAD_BYTES = 65_536
-"""Read of a segment at first: its header is smaller."""
+"""First read of a segment: its header is smaller."""
 ROWS_AT_ONCE = 16_384
 ATTEMPTS = 3
 """A manifest whose objects are gone was replaced while they were being read."""
@@ -43,7 +43,7 @@ class _StoredRows:
         return cls(ids, IdIndex.of(ids[order]), order, rows)
 
     def find(self, ids: Array) -> Iterator[tuple[int, int]]:
-        """Position among `ids` (m, 16) and row of each that is here."""
+        """Position among `ids` (m, 16) and row, for each that is here."""
         found = self.index.find(ids)
         return ((at, int(self.order[row])) for at, row in enumerate(found.tolist()) if row >= 0)
 
@@ -90,7 +90,7 @@ def _find_duplicates(stored: list[_StoredRows], ids: list[str]) -> dict[str, lis
                     id_text(table.ids[start + row])
                     for row in np.flatnonzero(hash_distances(hashes, own) <= SAME_BITS).tolist()
                 )
-    # A row may be an item's older picture: what counts is its newest.
+    # A row may be an item's older picture: only its newest counts.
     others = {item: row.read() for item, row in _newest(stored, sorted(near)).items()}
     found: dict[str, list[str]] = {}
     for item, (own, vector) in wanted.items():

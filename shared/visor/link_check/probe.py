@@ -1,7 +1,7 @@
-"""Probing URLs: several hosts side by side, one request at a time to each.
+"""Probes URLs: several hosts in parallel, one request at a time to each.
 
 A URL is judged by itself only while its host is otherwise fine. A login wall, maintenance or an expired domain answers
-alike for all: then nothing is known about any of them.
+alike for all URLs: then nothing is known about any of them.
 """
 
 from __future__ import annotations
@@ -18,33 +18,33 @@ from visor.http.fetch import Prober
 
 HOSTS_AT_ONCE = 4
 DELAY_S = 0.2
-"""Between two requests to one host."""
+"""Pause between two requests to one host."""
 HOST_MIN = 3
-"""URLs of a host that fail, move elsewhere or are refused, from which on this may be the host's condition."""
+"""From this many URLs of a host that fail, move elsewhere or are refused, this may be the host's condition."""
 AWAY = ("moved", "redirected_home")
-"""How a host answers that sends everybody elsewhere: for this, one URL is enough if no other is fine."""
+"""Answers of a host that sends everybody elsewhere: for these, one URL is enough if no other is fine."""
 HOST_ENOUGH = 10
-"""After so many of them and none that is fine, a host is asked no further."""
+"""After so many failures and no URL that is fine, a host is not probed any further."""
 
 
 class UrlStatus(NamedTuple):
-    """What asking one URL showed."""
+    """The result of probing one URL."""
 
     state: Literal["there", "moved", "failed", "unknown"]
-    """`unknown`: the answer says nothing about the URL, such as 403 or 429."""
+    """`unknown`: the answer, such as 403 or 429, shows nothing about the URL."""
     moved_to: str = ""
     code: str = ""
 
 
 def probe_url(fetcher: Prober, url: str, *, is_picture: bool) -> UrlStatus:
-    """Ask one URL."""
+    """Probe one URL."""
     try:
         probed = fetcher.probe(url, is_image=is_picture)
     except FetchFailed as exc:
         if exc.status not in (None, 404, 410):
             return UrlStatus("unknown", code=f"http_{exc.status}")
         if exc.elsewhere:
-            # Another host says so, which is no more than no answer.
+            # Another host answered this, which counts the same as no answer.
             return UrlStatus("failed", code=FetchUnavailable.code)
         return UrlStatus("failed", code=f"http_{exc.status}" if exc.status else exc.code)
     except HostDead as exc:
@@ -69,12 +69,12 @@ def _is_home(url: str) -> bool:
 
 
 class HostLook(NamedTuple):
-    """What asking URLs of one host showed, of its pages or of its images."""
+    """The results of probing URLs of one host: of its pages or of its images."""
 
     statuses: dict[str, UrlStatus]
-    """Of each URL; those that say nothing because of the host's condition are unknown."""
+    """By URL; those that show nothing because of the host's condition are unknown."""
     condition: str = ""
-    """How the host answers for most of what was asked, if that is no matter of single URLs: a code."""
+    """How the host answers for most of the URLs, if that is not a matter of single URLs: a code."""
     bad: int = 0
     asked: int = 0
 
@@ -89,14 +89,14 @@ def probe_all(
     stopped: Collection[str] = (),
     trusted: Collection[str] = (),
 ) -> dict[str, HostLook]:
-    """What the pages and the images of each host show, by `part_of`.
+    """Probe the pages and the images of each host; results by `part_of`.
 
     Args:
-        urls: Each with whether it is an image's.
-        is_over: Whether the time has ended; URLs that were not asked by then are unknown.
+        urls: URLs, and whether each is an image's.
+        is_over: Whether the time has ended; URLs that were not probed by then are unknown.
         good: By `part_of`, URLs that were there the last time.
-        stopped: What is not asked, by `part_of`.
-        trusted: Hosts whose URLs are judged by themselves, whatever the others answer.
+        stopped: What is not probed, by `part_of`.
+        trusted: Hosts whose URLs are each judged alone, whatever the others answer.
     """
 
     def ask(url: str, *, is_picture: bool) -> UrlStatus:
@@ -111,7 +111,7 @@ def probe_all(
         is_fine = host_of(of_part[0]) in trusted
 
         def is_condition() -> bool:
-            """Whether most of what was asked fails, and what was there before does, too."""
+            """Whether most of the URLs fail, including those that were there before."""
             nonlocal is_fine
             least = 1 if any(how.startswith(AWAY) for how in bad.values()) else HOST_MIN
             if is_fine or len(bad) < least or 2 * len(bad) <= sum(map(_says_something, statuses.values())):
@@ -140,7 +140,7 @@ def probe_all(
 
 
 def part_of(url: str, *, is_picture: bool) -> str:
-    """What is judged together: the pages of a host, or its images."""
+    """The URLs that are judged together: the pages of a host, or its images."""
     return f"{'images' if is_picture else 'pages'} of {host_of(url)}"
 
 
@@ -149,7 +149,7 @@ def _says_something(status: UrlStatus) -> bool:
 
 
 def _bad(statuses: Mapping[str, UrlStatus]) -> dict[str, str]:
-    """Of the URLs that are not there, or moved to another site or to one place with others: how."""
+    """How URLs fail that are not there, or moved to another site, or to the same URL as others."""
     targets = Counter(status.moved_to for status in statuses.values() if status.state == "moved")
     found = {}
     for url, status in statuses.items():
@@ -163,7 +163,7 @@ def _bad(statuses: Mapping[str, UrlStatus]) -> dict[str, str]:
 
 
 def _is_same_site(one: str, other: str) -> bool:
-    """Whether one host is the other, or below it, `www.` left out."""
+    """Whether one host is the other or a subdomain of it, ignoring `www.`."""
     hosts = [(urlsplit(url).hostname or "").removeprefix("www.") for url in (one, other)]
     return hosts[0] == hosts[1] or hosts[0].endswith(f".{hosts[1]}") or hosts[1].endswith(f".{hosts[0]}")
 

@@ -1,4 +1,4 @@
-"""Rotation: which items have their links checked next. Problems that are due first, then the longest indexed."""
+"""Rotation: which items have their links checked next? First problems that are due, then the longest indexed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from visor.storage.documents import Document, DocumentStore, Where
 READ_AT_ONCE = 300
 """Items read from the store at once: those indexed at the same time as the last one are read again each time."""
 RECHECK_DAYS_MAX = 30
-"""Longest time until a dead URL is asked again."""
+"""Longest time until a dead URL is probed again."""
 GIVEN_UP_DAYS = 180
 """A deleted item whose URLs have not come back for this long is forgotten."""
 
@@ -28,7 +28,7 @@ class LinkCase(NamedTuple):
 
 
 class Rotation:
-    """The items of one run. Moves the state's cursor, and counts what it gives out in `state.checked`."""
+    """The items of one run. Moves the state's cursor, and counts the items that it returns in `state.checked`."""
 
     def __init__(self, documents: DocumentStore, state: LinkState, today: date) -> None:
         self.documents, self.state, self.today = documents, state, today
@@ -48,7 +48,7 @@ class Rotation:
         if limit <= 0:
             return []
         today, latest = self.today.isoformat(), (self.today + timedelta(days=RECHECK_DAYS_MAX)).isoformat()
-        # What is due later than any wait is of a clock that was ahead.
+        # A date later than any possible wait comes from a clock that was ahead.
         due = sorted((p.next, item) for item, p in self.state.problems.items() if not today < p.next <= latest)[:limit]
         cases = self._with_problems([item for _, item in due])
         while len(cases) < limit and not self._ended:
@@ -64,7 +64,7 @@ class Rotation:
             indexed = live(document)
             deleted_here = document is not None and document.data.get("version") == problem.version
             if indexed is not None and problem.state == "gone" and indexed.version >= problem.version:
-                # Its catalogue brought it back.
+                # Its catalogue has brought it back.
                 del self.state.problems[item]
                 cases.append(LinkCase(indexed.item, indexed.version, None, True))
             elif indexed is not None:

@@ -1,4 +1,4 @@
-"""What is known about links: how far the check is, which URLs fail since when, and which URLs replace others.
+"""What is known about links: how far the check is, since when which URLs fail, and which URLs replace others.
 
 One object an index, `links.json`: one read and a few writes a day, whatever the size of the catalogue.
 """
@@ -25,17 +25,17 @@ OBJECT = "links.json"
 FORMAT = 1
 REPLACEMENTS_MAX = 50_000
 PROBLEMS_MAX = 20_000
-"""More are not noted, which keeps the object small; those that are noted are settled first."""
+"""Most problems that are noted, which keeps the object small; these are settled before others are added."""
 GONE_DAYS = 2
-"""Days on which a URL said that it is gone, until it is dead …"""
+"""Days on which a URL answered that it is gone, until it is dead …"""
 SILENT_DAYS = 14
 """… and days on which it did not answer."""
 GOOD_MAX = 3
-"""URLs of a host that were there, which are remembered: they tell the host's condition from theirs."""
+"""Working URLs remembered per host: they show whether a failure is the host's condition or a URL's own."""
 HOSTS_MAX = 1_000
-"""Hosts that are remembered, those that were looked at last."""
+"""Hosts that are remembered: those that were checked last."""
 HOSTS_SHOWN = 20
-"""Hosts that an error names."""
+"""Most hosts that an error names."""
 COUNTED = ("checked", "moved", "replaced", "marked", "gone", "back")
 PICTURE_GONE = "picture_gone"
 """Key in an item's `extra`: since when its image is gone. The item is still found, and shown without its image."""
@@ -43,7 +43,7 @@ _HOPS_MAX = 5
 
 
 class FailingUrl(Record, frozen=True, kw_only=True):
-    """A URL that no longer gives what it did."""
+    """A URL that no longer returns what it did."""
 
     url: str = msgspec.field(name="address")
     code: str
@@ -56,11 +56,11 @@ class FailingUrl(Record, frozen=True, kw_only=True):
 
     @classmethod
     def after(cls, url: str, status: UrlStatus | None, before: FailingUrl | None, today: str) -> FailingUrl | None:
-        """What is wrong with a URL after a check; None if nothing is.
+        """The problem of a URL after a check; None if there is none.
 
         Args:
-            status: What the check found; None if the URL was not asked.
-            before: What was wrong with the item's earlier URL, if anything.
+            status: What the check found; None if the URL was not probed.
+            before: The problem of the item's earlier URL, if any.
         """
         before = before if before is not None and before.url == url else None
         if status is None or status.state in ("there", "moved"):
@@ -88,9 +88,9 @@ class LinkProblem(Record, frozen=True, kw_only=True):
     picture: FailingUrl | None = None
     page: FailingUrl | None = None
     item: Item | None = None
-    """Of a gone item: what comes back if its URLs do."""
+    """For a gone item: what comes back if its URLs do."""
     version: int = 0
-    """Of a gone item: the version that deleted it."""
+    """For a gone item: the version that deleted it."""
 
     @property
     def failing(self) -> list[FailingUrl]:
@@ -103,12 +103,12 @@ class LinkProblem(Record, frozen=True, kw_only=True):
 
 
 class HostState(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """What is known of the pages or the images of a host as a whole."""
+    """What is known about the pages or the images of a host as a whole."""
 
     good: list[str] = []
     """URLs that were there the last time."""
     condition: str = ""
-    """How it answers for nearly everything; empty: it does not."""
+    """The answer that it gives for nearly everything; empty if answers differ."""
     since: str = ""
     """ISO 8601 date."""
 
@@ -118,7 +118,7 @@ class LinkState(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     format: int = FORMAT
     day: str = ""
-    """ISO 8601 date (UTC) that `checked` counts."""
+    """ISO 8601 date (UTC) of the day that `checked` counts."""
     checked: int = 0
     round_day: str = ""
     """Day on which this round through all items began."""
@@ -133,11 +133,11 @@ class LinkState(msgspec.Struct, kw_only=True, omit_defaults=True):
     hosts: dict[str, HostState] = msgspec.field(default_factory=dict)
     """By `visor.link_check.probe.part_of`."""
     trusted: set[str] = msgspec.field(default_factory=set)
-    """Hosts whose owner has said that what they answer is true of each URL."""
+    """Hosts whose answers the owner has declared true for each URL."""
     outbox: list[Change] = msgspec.field(default_factory=list)
-    """What the last slice publishes. Kept until it is, so that a run that is killed in between publishes it again."""
+    """Changes that the last slice publishes. Kept until then: if a run is killed, the next publishes them."""
     counts: dict[str, dict[str, int]] = msgspec.field(default_factory=dict)
-    """By source: those of `COUNTED`, over all runs."""
+    """By source: the counts of `COUNTED`, over all runs."""
 
     @classmethod
     def load(cls, objects: ObjectStore) -> tuple[LinkState, int]:
@@ -157,14 +157,14 @@ class LinkState(msgspec.Struct, kw_only=True, omit_defaults=True):
         return objects.put(OBJECT, msgspec.json.encode(self), if_generation=generation).generation
 
     def trust(self, hosts: Collection[str]) -> None:
-        """Believe from now on what these hosts answer. Raises `BadRequest` for one that no check has asked."""
+        """Believe from now on what these hosts answer. Raises `BadRequest` for one that no check has probed."""
         failing = (url.url for problem in self.problems.values() for url in problem.failing)
         known = {part.rpartition(" ")[2] for part in self.hosts} | {urlsplit(url).netloc.lower() for url in failing}
         if strange := sorted({host.lower() for host in hosts} - known - self.trusted):
             raise BadRequest(
-                f"No check of links has asked {', '.join(map(repr, strange))}",
+                f"No check of links has probed {', '.join(map(repr, strange))}",
                 valid=", ".join(sorted(known | self.trusted)[:HOSTS_SHOWN]) or "No host yet",
-                remedy="Name the host as `visor links` says it, which also tells what answers alike",
+                remedy="Name the host as `visor links` shows it, which also shows what answers alike",
             )
         self.trusted |= {host.lower() for host in hosts}
 
@@ -200,7 +200,7 @@ class LinkState(msgspec.Struct, kw_only=True, omit_defaults=True):
         return {**self.counts.get(source, {}), **{name: count for name, count in sorted(now.items()) if count}}
 
     def set_replacement(self, url: str, by: str) -> bool:
-        """Show `by` in place of `url` from now on; False if there is no room for it."""
+        """Replace `url` with `by` from now on; False if there is no room for it."""
         if len(self.replacements) >= REPLACEMENTS_MAX and url not in self.replacements:
             return False
         self.replacements.pop(by, None)

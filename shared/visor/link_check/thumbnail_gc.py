@@ -1,8 +1,9 @@
 """Garbage collection of thumbnails: video frames that no item shows any more.
 
 They are left by deleted items, changed videos and killed runs. A frame's name begins with its item's id, so the item's
-document says whether it is shown. One that is not may still wait in the queue: it is deleted only if the sweep before
-did not find it shown either. A sweep costs a listing and a read a frame; its progress is one object, `frames.json`.
+document shows whether it is in use. If it is not, its item may still wait in the queue: the frame is deleted only if
+the previous sweep found it unused, too. A sweep costs a listing and a read per frame; its progress is one object,
+`frames.json`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from visor.storage.state_object import load_state
 OBJECT = "frames.json"
 EVERY_DAYS = 7
 FRAMES_MAX = 5_000
-"""Frames looked at in one sweep; the next goes on after them."""
+"""Frames checked in one sweep; the next sweep continues after them."""
 READ_AT_ONCE = 300
 
 
@@ -29,9 +30,9 @@ class SweepState(msgspec.Struct, kw_only=True, omit_defaults=True):
     swept: str = ""
     """ISO 8601 date of the last sweep."""
     after: str = ""
-    """Name of the frame that was looked at last; empty: the next sweep begins anew."""
+    """Name of the frame that was checked last; empty: the next sweep starts from the beginning."""
     unshown: dict[str, str] = {}
-    """Frames that no item showed, with the date since which."""
+    """Frames that no item showed, and since which date."""
 
 
 def sweep_frames(objects: ObjectStore, documents: DocumentStore, *, now: float) -> int:

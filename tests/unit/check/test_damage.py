@@ -193,7 +193,7 @@ SCANS_DAMAGED: dict[str, tuple[Callable[[Stores], object], str]] = {
     "cells": (harmed("segments/", flip_in("cells")), "tensor cells does not match its checksum"),
     "fast of other rows": (
         rewritten("fast", one_more),
-        f"its fast scan has {INDEXED + 1} rows, where it has {INDEXED}",
+        f"its fast scan has {INDEXED + 1} rows, but it has {INDEXED}",
     ),
     "cells of other rows": (
         rewritten("cells", lambda c: c[:-1]),

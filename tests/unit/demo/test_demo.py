@@ -349,7 +349,7 @@ def test_a_folder_that_is_none_is_said_before_anything_begins(
     monkeypatch.setenv("VISOR_HOME", str(tmp_path / "home"))
     (tmp_path / "file.png").write_bytes(b"")
     said = CliRunner().invoke(cli, ["demo", "--once", "--source", str(tmp_path / wrong)])
-    assert f"{wrong} is no folder. Valid: A folder of images" in str(said.exception)
+    assert f"{wrong} is not a folder. Valid: A folder of images" in str(said.exception)
     assert not (tmp_path / "home").exists()
 
 

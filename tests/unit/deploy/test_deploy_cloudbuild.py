@@ -361,7 +361,7 @@ def test_a_file_of_unknown_type_is_not_published(dist: Path) -> None:
 
 @pytest.mark.parametrize("endpoint", ["", "http://x.run.app", "visor.run.app", "https://x.run.app/?a=b"])
 def test_an_endpoint_that_is_none_is_not_published(dist: Path, endpoint: str) -> None:
-    with pytest.raises(SystemExit, match="no endpoint"):
+    with pytest.raises(SystemExit, match="not an endpoint"):
         publish.write_config(dist, endpoint)
 
 

@@ -177,4 +177,4 @@ def test_doctor_knows_the_free_regions(world: World, checkout: Path) -> None:
 @pytest.mark.slow
 def test_an_unreadable_answer_is_no_crash(world: World, checkout: Path) -> None:
     world.says("gcloud services list", stdout="<html>")
-    assert "no JSON" in findings(checkout)["services"].found
+    assert "did not print JSON" in findings(checkout)["services"].found

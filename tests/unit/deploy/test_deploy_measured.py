@@ -105,12 +105,12 @@ def test_the_command_prints_it_beside_the_plan(monitoring: Monitoring, monkeypat
     done = CliRunner().invoke(cost_command, ["--measured", "p"])
     assert done.exit_code == 0, (done.output, done.exception)
     [registry] = [line for line in done.stdout.splitlines() if line.startswith("Artifact Registry")]
-    assert "But measured past what is free: " not in done.stdout
+    assert "But measured use exceeds what is free: " not in done.stdout
     assert registry.split()[-2:] == ["100.0%", "close"] or "100.0%" in registry
     document = json.loads(CliRunner().invoke(cost_command, ["--measured", "p", "--json"]).stdout)
     assert {"service": "Artifact Registry", "metric": "stored", "used": 0.5} in document["measured"]
     monitoring.most = 1e12
     assert (
-        "But measured past what is free: Cloud Run vCPU time"
+        "But measured use exceeds what is free: Cloud Run vCPU time"
         in CliRunner().invoke(cost_command, ["--measured", "p"]).stdout
     )

@@ -138,7 +138,7 @@ def test_a_disk_that_is_full_says_so_and_harms_nothing(stores: Stores, tmp_path:
     done = subprocess.run(child, cwd=ROOT, capture_output=True, text=True, check=True)
     said = done.stdout.strip()
     assert said.startswith("The export stopped: ")
-    assert said.endswith("the export before is whole.")
+    assert said.endswith("the previous export is whole.")
     assert (site / MANIFEST).read_bytes() == before
     make_export(stores, tmp_path, site)
 

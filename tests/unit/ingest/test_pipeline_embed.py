@@ -214,7 +214,7 @@ def test_a_deleted_item_can_come_back(batches: BatchEmbedder, searchable: Any) -
         (FetchFailed("The origin answers 410", status=410), False),
         (UndecodableNow("This is an HTML page, not a picture"), False),
         (UndecodableImage("The JPEG file is broken"), True),
-        (FetchRefused("It is outside of the folders", remedy="Name it in VISOR_ALLOW_FOLDERS"), False),
+        (FetchRefused("It is outside the folders", remedy="Name it in VISOR_ALLOW_FOLDERS"), False),
     ],
 )
 def test_an_item_whose_new_picture_fails_is_found_with_its_old_one(

@@ -332,7 +332,7 @@ def test_most_pages_of_a_host_are_dead_only_if_its_owner_says_so(shop: Shop) -> 
         report = shop.check()
     assert (report.gone, report.hosts) == (0, {f"pages of {shop.server.host}": "http_404 since 2027-01-16"})
     for strange in ("shop.example", f"http://{shop.server.host}/", shop.server.host.partition(":")[0], ""):
-        with pytest.raises(BadRequest, match=f"has asked '{re.escape(strange)}'. Valid: {shop.server.host}"):
+        with pytest.raises(BadRequest, match=f"has probed '{re.escape(strange)}'. Valid: {shop.server.host}"):
             shop.check(trusted=(shop.server.host, strange))
     shop.check(trusted=(shop.server.host.upper(),))
     shop.now += DAY

@@ -524,7 +524,7 @@ def test_the_reader_stays_in_its_folders(tmp_path: Path) -> None:
         "file:///etc/passwd",
         f"file://elsewhere{inside}/a.jpg",
     ):
-        with pytest.raises(FetchRefused, match=r"(?s)outside of the folders that may be read.*VISOR_ALLOW_FOLDERS"):
+        with pytest.raises(FetchRefused, match=r"(?s)outside the folders that may be read.*VISOR_ALLOW_FOLDERS"):
             reader.fetch(url)
     with pytest.raises(FetchRefused, match="no folder so far"):
         FolderReader([], bytes_max=10_000).fetch((inside / "a.jpg").as_uri())

@@ -17,10 +17,10 @@ import { Bar } from "../elements/Bar";
 import { Dialog } from "../elements/Dialog";
 import { Notes } from "../elements/Notes";
 
-/** What this is, what it holds, how well it does and what it has used. */
+/** What this is, what it holds, how well it works and what it has used. */
 export function About({ onClose }: { onClose: () => void }) {
   const now = stats.value;
-  // What it says is of now, not of when the page was opened. Without an answer, the old numbers are the best there are.
+  // The numbers are current, not those of when the page was opened. Without an answer, the old ones are the best there are.
   useEffect(() => void refreshStats().catch(() => undefined), []);
   return (
     <Dialog title={t("about.title", { title: config.value.title })} wide onClose={onClose}>
@@ -99,7 +99,7 @@ function Audit({ audit }: { audit: StatsAnswer["audit"] | undefined }) {
   );
 }
 
-/** What was used of the free allowances, and what the month has cost past them of the sum that the owner set. */
+/** What was used of the free allowances, and how much of the owner's budget the month has cost beyond them. */
 function Month({ stats: { meters = [], budget = 0, spent = 0 } }: { stats: StatsAnswer }) {
   const [first] = meters;
   if (!first) return null;

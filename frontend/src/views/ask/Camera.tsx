@@ -8,7 +8,7 @@ import { Icon } from "../elements/icons";
 export const opensCameraFromFile = (): boolean =>
   !matchMedia("(pointer: fine)").matches && "capture" in HTMLInputElement.prototype;
 
-/** Elsewhere the page shows the camera itself, which browsers allow on secure pages only. */
+/** On other devices the page shows the camera itself, which browsers allow on secure pages only. */
 export const hasLiveCamera = (): boolean => window.isSecureContext && Boolean(navigator.mediaDevices?.getUserMedia);
 
 export function CameraDialog({ onClose }: { onClose: () => void }) {

@@ -1,4 +1,4 @@
-/** A share as a line; the number stands beside it as text. */
+/** A share as a line; the number is next to it as text. */
 export function Bar({ value }: { value: number }) {
   return (
     <span class="bar" aria-hidden="true">

@@ -20,9 +20,9 @@ import { t } from "../../words/messages";
 import { Icon } from "./icons";
 
 /**
- * Who looks at a picture, what of it leaves this device, and a switch for it where the device is able.
+ * What embeds a picture, what of it leaves this device, and a switch for this if the device is able.
  *
- * @param isWaitedFor Whether the model is waited for where results will be, which shows how much of it has come.
+ * @param isWaitedFor Whether the results' place shows the model's download already.
  */
 export function DeviceSwitch({ isWaitedFor = false }: { isWaitedFor?: boolean }) {
   const note = useId();
@@ -61,7 +61,7 @@ export function DeviceSwitch({ isWaitedFor = false }: { isWaitedFor?: boolean })
   );
 }
 
-/** How much of the model has come, while it does, and what can be done meanwhile. */
+/** How much of the model has arrived, during the download, and what can be done meanwhile. */
 export function Fetching({ children }: { children?: ComponentChildren }) {
   const bytes = received.value;
   if (bytes === null) return null;
@@ -78,7 +78,7 @@ export function Fetching({ children }: { children?: ComponentChildren }) {
   );
 }
 
-/** What leaves this device of a picture, and what it takes that it does not. */
+/** What of a picture leaves this device, and what is needed so that nothing does. */
 function whatIsSent(): string {
   const size = formatAmount("model_bytes", toFetch.value);
   const first = toFetch.value > 0 && received.value === null ? t("device.first", { size }) : "";

@@ -2,7 +2,7 @@ import { isKept, loading } from "../../local/localIndex";
 import { formatAmount } from "../../words/format";
 import { t } from "../../words/messages";
 
-/** How much of an export has come, and whether it stays. */
+/** How much of an export has arrived, and whether it stays. */
 export function Loading() {
   const now = loading.value;
   if (!now) return isKept.value === false ? <p class="drop-note">{t("local.unkept")}</p> : null;

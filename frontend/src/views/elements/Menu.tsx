@@ -7,14 +7,14 @@ export function Menu(props: {
   label: string;
   title: string;
   icon?: IconName;
-  /** The title stands beside the sign. */
+  /** The title is next to the icon. */
   isNamed?: boolean;
   children: ComponentChildren;
 }) {
   const id = useId();
   const panel = useRef<HTMLDivElement>(null);
   const button = useRef<HTMLButtonElement>(null);
-  /** Below the button where there is room, at its inner edge; in the page's coordinates, so that it scrolls with it. */
+  /** Below the button if there is room, at its inner edge; in the page's coordinates, so that it scrolls with the page. */
   const place = () => {
     const [shown, from] = [panel.current, button.current?.getBoundingClientRect()];
     if (!shown?.matches(":popover-open") || !from) return;
@@ -25,7 +25,7 @@ export function Menu(props: {
     shown.style.top = `${(below ? from.bottom + 4 : from.top - height - 4) + scrollY}px`;
     shown.querySelector<HTMLElement>("button")?.focus({ preventScroll: true });
   };
-  // Before its button does anything: what that opens gives the focus back to where it is now.
+  // Before its button does anything: what the button opens gives the focus back to where it is now.
   const close = (event: Event) => {
     if (event.target !== panel.current) panel.current?.hidePopover();
   };

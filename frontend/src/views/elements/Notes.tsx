@@ -16,7 +16,7 @@ export function Notes() {
   );
 }
 
-/** A link to another site, or mere text where there is no address. */
+/** A link to another site, or plain text if there is no URL. */
 export function MaybeLink(props: { href: string | null | undefined; title?: string; children: ComponentChildren }) {
   if (!props.href) return <>{props.children}</>;
   return (

@@ -9,7 +9,7 @@ import { rich, t } from "../../words/messages";
 import { forVisitors, retryIn } from "../../words/trouble";
 import { Icon, type IconName } from "./icons";
 
-/** What stands where results would. */
+/** What is shown in place of results. */
 export function Notice(props: { icon: IconName; title: string; warning?: boolean; children: ComponentChildren }) {
   return (
     <div class="notice-card" role={props.warning ? "alert" : undefined}>
@@ -22,7 +22,7 @@ export function Notice(props: { icon: IconName; title: string; warning?: boolean
   );
 }
 
-/** What went wrong, what would be right, and what to do: as the problem document says it. */
+/** What went wrong, what would be right, and what to do, from the problem document. */
 export function ProblemCard({ problem: told, onRetry }: { problem: Trouble; onRetry: () => Promise<void> }) {
   const problem = owner.value ? told : forVisitors(told);
   const hasPicture = query.value?.kind === "upload" || query.value?.kind === "url";
@@ -67,15 +67,15 @@ export function DialogTrouble({ problem: told }: { problem: Trouble }) {
   );
 }
 
-/** Whether the same request may be answered later: nobody answered, it came too slowly or too often, the server failed. */
+/** Whether the same request may succeed later: no answer, too slow, too many requests, or a failure of the server. */
 const mayPass = ({ status, type }: Trouble): boolean =>
   type === DEVICE_FAILED || (status === 0 && !type.startsWith("urn:")) || [408, 429].includes(status) || status >= 500;
 
-/** A button that waits with those who are asked to. */
+/** A button to try again, which is disabled while the visitor has to wait. */
 function RetryButton({ after, onRetry }: { after: number; onRetry: () => Promise<void> }) {
   const [left, setLeft] = useState(Math.ceil(after));
   useEffect(() => {
-    // By the clock: browsers hold timers up where nobody looks.
+    // By the clock: browsers delay timers in hidden tabs.
     const until = Date.now() + after * 1000;
     const timer = setInterval(() => setLeft(Math.max(Math.ceil((until - Date.now()) / 1000), 0)), 1000);
     return () => clearInterval(timer);
@@ -90,5 +90,5 @@ function RetryButton({ after, onRetry }: { after: number; onRetry: () => Promise
 /** Servers write English. */
 const languageOf = ({ isOurs }: Trouble): string | undefined => (isOurs ? undefined : "en");
 
-/** The documents name facts without a full stop. */
+/** The documents' sentences have no full stop. */
 const asSentence = (text: string): string => (/[.!?…]$/.test(text) ? text : `${text}.`);

@@ -3,7 +3,7 @@ import { pictureAddress } from "../../state";
 import { t } from "../../words/messages";
 import { Icon } from "./icons";
 
-/** A catalogue's picture. Its host is not ours: where it does not come, a sign says so. */
+/** A catalogue's picture. Its host is not ours: if it does not load, an icon shows that. */
 export function Thumb({ src, alt, eager = false }: { src: string; alt: string; eager?: boolean }) {
   const [broken, setBroken] = useState("");
   if (broken === src || !src) {

@@ -7,7 +7,7 @@ import { t } from "../../words/messages";
 import { ACCEPT } from "../ask/Ask";
 import { Menu, MenuButton } from "../elements/Menu";
 
-/** A further picture of one's own, to find what is like it as well, or not like it: above the results, and on a phone among the filters. */
+/** Adds a picture that matches should be like, or not like: above the results, or on a phone among the filters. */
 export function AddPicture() {
   const input = useRef<HTMLInputElement>(null);
   const weight = useRef(LIKE);
@@ -19,7 +19,7 @@ export function AddPicture() {
   const take = ({ currentTarget }: { currentTarget: HTMLInputElement }) => {
     const [picked] = currentTarget.files ?? [];
     if (picked) void addPicture(picked, weight.current);
-    // So that picking the same file again is a change.
+    // So that picking the same file again counts as a change.
     currentTarget.value = "";
   };
   if (options.value.examples.length >= EXAMPLES_MAX) return null;

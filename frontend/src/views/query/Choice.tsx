@@ -7,11 +7,11 @@ import { formatCount } from "../../words/format";
 import { t } from "../../words/messages";
 import { Icon } from "../elements/icons";
 
-/** Something to tick, or to refuse. */
+/** A value to tick, or to exclude. */
 export function Choice(props: {
   name: string;
   count: number;
-  /** Its refusal in words. */
+  /** The label for excluding it. */
   not: string;
   isChosen: boolean;
   isRefused: boolean;
@@ -36,7 +36,7 @@ export function Choice(props: {
   );
 }
 
-/** What has nothing there: only that, or none of that. */
+/** Items without a value: only these, or none of these. */
 export function Unknown({ field }: { field: Known }) {
   const { filters } = options.value;
   const count = missingOf(field);

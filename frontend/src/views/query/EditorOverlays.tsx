@@ -7,7 +7,7 @@ import { t } from "../../words/messages";
 
 const percent = (value: number) => `${value * 100}%`;
 
-/** What is painted out, drawn as the very boxes that are sent. */
+/** What is painted out, drawn as exactly the boxes that are sent. */
 export function Painted({ mask, aspect }: { mask: Mask | null; aspect: number }) {
   if (isEmpty(mask)) return null;
   const [width, height] = [1000 * Math.max(aspect, 0.01), 1000];
@@ -27,7 +27,7 @@ export function Painted({ mask, aspect }: { mask: Mask | null; aspect: number })
   );
 }
 
-/** The box, with something to take hold of at each edge and corner. */
+/** The box, with a handle at each edge and corner. */
 export function BoxFrame({ box: [x, y, width, height] }: { box: Box }) {
   return (
     <div class="box" style={{ left: percent(x), top: percent(y), width: percent(width), height: percent(height) }}>
@@ -49,7 +49,7 @@ export function BrushCursor({ at, radius, aspect }: { at: Point; radius: number;
   );
 }
 
-/** What in the picture one may want to look for: a dot on each, and its outline while it is pointed at. */
+/** Parts of the picture that one may want to search for: a dot on each, and its outline while it is pointed at. */
 export function Regions({ query, onChoose }: { query: Query; onChoose: (box: Box) => void }) {
   const regions = "regions" in query ? (query.regions ?? []) : [];
   return (

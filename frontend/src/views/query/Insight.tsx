@@ -8,7 +8,7 @@ import { Bar } from "../elements/Bar";
 import { Icon } from "../elements/icons";
 
 const LABELS_SHOWN = 5;
-/** Below it, a kind says nothing. */
+/** Below this probability, a kind means nothing. */
 const GUESS_MIN = 0.2;
 
 /** What the picture seems to show, whether it is safe, and how the answer came about. */
@@ -16,7 +16,7 @@ export function Insight() {
   const current = answer.value;
   if (!current) return isBusy.value ? <Expected /> : null;
   const { safety } = current;
-  // Of a picture with nothing in it nothing can be said, nor of none.
+  // There is nothing to say about an empty picture, or without one.
   const isSilent = current.query.blank || query.value?.kind === "words";
   const found = isSilent ? [] : (current.labels ?? []);
   const labels = found.filter(({ probability }) => owner.value || probability >= LABEL_MIN);

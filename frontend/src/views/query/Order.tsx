@@ -5,7 +5,7 @@ import { changeOptions } from "../../search/search";
 import { facets, options, query } from "../../state";
 import { t } from "../../words/messages";
 
-/** The order of the results: above them, and on a phone among the filters. */
+/** The order of the results: above them, or on a phone among the filters. */
 export function Order() {
   const { sort } = options.value;
   const offered = ordersFor(facets.value, query.value?.kind !== "words");

@@ -13,13 +13,13 @@ import { Order } from "../query/Order";
 interface Chip {
   key: string;
   name: string;
-  /** A picture of what it stands for. */
+  /** A picture of what it represents. */
   picture?: string | undefined;
   isAgainst?: boolean;
   drop: () => Promise<void>;
 }
 
-/** What is asked for, each part to take away again, and the order of the results. */
+/** The parts of the question, each of which can be removed, and the order of the results. */
 export function Asked() {
   const chips = chipsNow();
   return (
@@ -69,7 +69,7 @@ function chipsNow(): Chip[] {
     }),
   );
   const joined = [...words, ...items];
-  // A picture alone has its place beside the results; with words or examples one may go on without it.
+  // A picture alone is shown next to the results; with words or examples the search can continue without it.
   const picture: Chip[] =
     current && current.kind !== "words" && joined.length > 0
       ? [{ key: "picture", name: t("page.query"), picture: current.picture.src ?? undefined, drop: dropPicture }]

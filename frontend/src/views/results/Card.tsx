@@ -23,7 +23,7 @@ const VERDICTS: Partial<Record<Verdict, { text: Key; title: Key }>> = {
   edited: { text: "card.edited", title: "card.edited.title" },
 };
 
-/** One result. `credited`: whose picture it is stands elsewhere already. */
+/** One result. `credited`: the picture's credit is shown elsewhere already. */
 export function Card({ match, credited }: { match: Match; credited: boolean }) {
   const { item, verdict, highlights = [], places = [], product = [] } = match;
   const title = item.title || t("card.untitled");
@@ -82,7 +82,7 @@ export function Card({ match, credited }: { match: Match; credited: boolean }) {
 const opensOn = (page: string, time: string | null): string =>
   time ? t("card.open.at", { host: hostOf(page), time }) : t("card.open", { host: hostOf(page) });
 
-/** The words that were asked for, where they stand in an item besides its title. */
+/** The words that were searched for, where they occur in an item outside its title. */
 function Found({ highlight }: { highlight: Highlight }) {
   const { field } = highlight;
   return (
@@ -99,7 +99,7 @@ const FIELDS: Readonly<Record<string, Key>> = {
   labels: "filters.label",
 };
 
-/** A text with the words that met. Its spans count characters, of which JavaScript's strings may need two each. */
+/** A text with the matching words. Its spans count characters, for which JavaScript's strings may need two units each. */
 function Marked({ text, spans }: Highlight) {
   const signs = [...text];
   const between = (from: number, to?: number) => signs.slice(from, to).join("");
@@ -116,7 +116,7 @@ function Marked({ text, spans }: Highlight) {
   );
 }
 
-/** How near it is, and in words how sure that makes of it, where words would not mislead. */
+/** How near it is, and, unless words would mislead, how sure that makes it, in words. */
 function Sureness({ match: { confidence, similarity } }: { match: Match }) {
   const current = answer.value;
   if (!current || typeof similarity !== "number") return null;
@@ -143,7 +143,7 @@ function Actions({ match, title }: { match: Match; title: string }) {
   const close = () => setDialog(null);
   const hasPicture = canEdit.value || query.value?.kind === "item";
   const reject = (event: { currentTarget: HTMLElement }) => {
-    // The card goes and takes the focus with it, so that moves on first.
+    // The card disappears, and the focus with it, so the focus moves on first.
     const card = event.currentTarget.closest("li");
     const next = card?.nextElementSibling ?? card?.previousElementSibling;
     next?.querySelector<HTMLElement>(".reject")?.focus({ preventScroll: true });

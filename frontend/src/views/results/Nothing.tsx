@@ -41,7 +41,7 @@ export function Nothing({ current }: { current: SearchAnswer }) {
   );
 }
 
-/** Which filter to take away, and what that would leave. */
+/** Which filter to remove, and what that would leave. */
 function Loosen() {
   const [found, setFound] = useState<readonly Loosening[]>([]);
   useEffect(() => {
@@ -73,7 +73,7 @@ export function HeldBack() {
   );
 }
 
-/** Says to the owner that it should not have been held back. */
+/** Tells the owner that it should not have been held back. */
 function Harmless() {
   const [said, setSaid] = useState<"no" | "sending" | "yes">("no");
   const asked = subject.value;

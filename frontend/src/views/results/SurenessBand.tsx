@@ -4,7 +4,7 @@ import { t } from "../../words/messages";
 import { type Band, bandOf } from "../../words/sureness";
 import { Icon } from "../elements/icons";
 
-/** How sure the answer is and what would help, above the matches and never in their place. */
+/** How sure the answer is and what would help, above the matches and never instead of them. */
 export function SurenessBand({ current }: { current: SearchAnswer }) {
   const band = bandOf(current, askedAs.value, options.value.sort !== "likeness");
   return (
@@ -31,7 +31,7 @@ export function SurenessBand({ current }: { current: SearchAnswer }) {
   );
 }
 
-/** Three marks, as many filled as the words are sure. */
+/** Three marks; the surer the words, the more are filled. */
 function Marks({ level }: { level: NonNullable<Band["level"]> }) {
   return (
     <span class="band-marks" aria-hidden="true">

@@ -20,7 +20,7 @@ interface Heat {
   item: Map;
 }
 
-/** Of a picture that stays here, the device draws its own map. */
+/** For a picture that stays here, the device draws its own map. */
 async function explainNow(id: string, signal: AbortSignal): Promise<Heat> {
   const { request, picture } = requestNow();
   const asked = query.value?.picture;
@@ -35,7 +35,7 @@ async function explainNow(id: string, signal: AbortSignal): Promise<Heat> {
   return { item, query: await warmthIn(asked, box, exclude, fromHalves(halvesOf(halves))) };
 }
 
-/** Where in the two pictures the likeness sits. */
+/** Where in the two pictures the likeness is. */
 export function Why({ match, onClose }: { match: Match; onClose: () => void }) {
   const [found, setFound] = useState<Heat | null>(null);
   const [trouble, setTrouble] = useState<Trouble | null>(null);
@@ -112,7 +112,7 @@ const WARMTH: readonly (readonly [number, readonly number[]])[] = [
   [1, [200, 15, 40, 225]],
 ];
 
-/** The colour of a cell that adds so much, 0 to 1. */
+/** The colour of a cell that adds this much, 0 to 1. */
 function warm(value: number): number[] {
   const above = Math.max(
     WARMTH.findIndex(([at]) => value <= at),

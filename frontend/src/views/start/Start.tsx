@@ -82,7 +82,7 @@ function Lately() {
   );
 }
 
-/** What there is, for those who do not know yet what to ask for. */
+/** What the catalogue has, for those who do not know yet what to search for. */
 function Collections() {
   const [all, setAll] = useState(false);
   const found = facets.value?.collection ?? [];
