@@ -50,7 +50,7 @@ class OwnerFile:
             raise SettingsError(f"{path} cannot be read: {why}", valid="A text in UTF-8", remedy="Make it one") from exc
 
     def tables(self, kind: str) -> dict[str, dict[str, Any]]:
-        """The tables below `[sources]` or `[models]`, by name. Raises `SettingsError` if one is no table."""
+        """The tables below `[sources]` or `[models]`, by name. Raises `SettingsError` if one is not a table."""
         found, thing = self.document.get(kind, {}), kind.removesuffix("s")
         if not isinstance(found, dict):
             raise self.error_at(kind, f"{kind} is not a table", valid=f"[{kind}.NAME], which starts a {thing}")

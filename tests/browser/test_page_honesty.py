@@ -1,4 +1,4 @@
-"""What the page says about its own answers, against the real endpoint: why, what is no match, how well it finds."""
+"""What the page says about its own answers, against the real endpoint: why, what is not a match, how well it finds."""
 
 from __future__ import annotations
 

@@ -149,7 +149,7 @@ def test_a_reindex_by_workers_makes_what_a_reindex_makes(
         (("pictures", "--relearn"), {}, "--relearn belongs to --merge"),
         (("--merge",), {"VISOR_ENGINE": "milvus"}, "VISOR_ENGINE is milvus, which has no segments to build"),
         (("--merge",), {}, "There is no index 'default'"),
-        (("--merge", "--no_such_option=1"), {}, "--no_such_option is no option of Beam"),
+        (("--merge", "--no_such_option=1"), {}, "--no_such_option is not an option of Beam"),
     ],
 )
 def test_a_merge_that_cannot_be_is_refused(
@@ -297,7 +297,7 @@ OPTIONS = [
         "Invalid GCS path (/tmp/here)",
     ),
     (CLOUD, (*GOOGLE, "--job_name=Visor_Bulk"), "Invalid job_name (Visor_Bulk)"),
-    (CLOUD, (*GOOGLE, "--max_num_worker=3"), "--max_num_worker is no option of Beam"),
+    (CLOUD, (*GOOGLE, "--max_num_worker=3"), "--max_num_worker is not an option of Beam"),
     (CLOUD, GOOGLE[:1], "Missing required option: region"),
     (CLOUD | {"VISOR_PROJECT": "My Project"}, GOOGLE, "Invalid Project ID (My Project)"),
     ({}, GOOGLE, "set VISOR_BACKEND=gcp"),

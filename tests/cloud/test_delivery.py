@@ -282,7 +282,7 @@ def test_origins_of_all_kinds_and_dead_letters_through_the_command_line(
             [change(origin, key) for key in ("slow-once", "busy-once")],
             [change(origin, key) for key in ("busy", "broken", "good-3")],
         )
-        stores.queue.publish([b"this is no batch"])
+        stores.queue.publish([b"this is not a batch"])
         done = [*good, "good-3", "missing", "forbidden", "garbage", "slow-once", "busy-once"]
         wait_until(lambda: settled(stores, {item_id("s", key) for key in done}), "all that can be settled is")
 
@@ -306,7 +306,7 @@ def test_origins_of_all_kinds_and_dead_letters_through_the_command_line(
         assert origin.asked["good-1"] == origin.asked["missing"] == 1, "what is done is not done again"
         assert all(why[key]["next_at"] > time.time() for key in ("busy", "broken"))
         letters = json.loads(visor(settings, "dlq", "list", "--json"))["dead_letters"]
-        assert [letter["items"] for letter in letters] == [[]], "only what is no batch"
+        assert [letter["items"] for letter in letters] == [[]], "only what is not a batch"
         check_index(stores, embedder, {*good, "good-3", "slow-once", "busy-once"})
 
         origin.healed = True

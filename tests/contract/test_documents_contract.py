@@ -270,7 +270,7 @@ def test_add(documents: DocumentStore) -> None:
 def test_add_keeps_other_fields(documents: DocumentStore) -> None:
     documents.commit([Put(collection="meters", key="m", data={"month": "2025-01", "nested": {"n": 1}, "n.m": 1})])
     documents.commit([Add(collection="meters", key="m", amounts={"n.m": 2, "month": 7})])
-    # What is no number counts as 0.
+    # What is not a number counts as 0.
     assert read(documents, "m", "meters") == {"month": 7, "nested": {"n": 1}, "n.m": 3}
 
 

@@ -78,7 +78,7 @@ function sketch(vector: Floats | null): Floats {
   return unit(sums);
 }
 
-/** The cursor as a request's `after` takes it, bound to the query's vector. Infinity is no JSON. */
+/** The cursor as a request's `after` takes it, bound to the query's vector. Infinity is not JSON. */
 export function writeCursor(cursor: Cursor | null, request: SearchRequest, vector: Floats | null): string | null {
   if (!cursor) return null;
   const last = cursor.last && [String(cursor.last[0]), cursor.last[1], cursor.last[2]];

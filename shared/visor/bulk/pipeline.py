@@ -159,7 +159,7 @@ def checked_options(runner: str, arguments: Sequence[str], settings: Settings, w
         options = PipelineOptions(flags)
         known = options.get_all_options().keys()
         unknown = sorted(options.get_all_options(retain_unknown_options=True).keys() - known)
-        wrong = [f"--{name} is no option of Beam" for name in unknown]
+        wrong = [f"--{name} is not an option of Beam" for name in unknown]
         wrong += PipelineOptionsValidator(options, create_runner(runner)).validate()
     except (SystemExit, ValueError, ImportError) as exc:
         wrong = [str(exc)]

@@ -50,7 +50,7 @@ def index_command(path_or_source: str, confirm_loss: bool, as_json: bool) -> Non
     else:
         app = App(settings)
         if path_or_source not in app.configuration.entries:
-            found = f"{path_or_source} is no folder, and {app.configuration.path} has no source of that name"
+            found = f"{path_or_source} is not a folder, and {app.configuration.path} has no source of that name"
             valid = ", ".join(["a folder of images", *app.configuration.entries])
             raise BadRequest(found, valid=valid, remedy="Correct it, or describe a source (docs/sources.md)")
         source, config = app.named_source(path_or_source), app.configuration.entry(path_or_source).own
@@ -120,7 +120,7 @@ def tell_stopped_bulk(app: App) -> None:
 
 
 def tell_failures(app: App, source: str, listed: int) -> bool:
-    """Say how many of a source's items are searchable, and why others are not. True if that is no success."""
+    """Say how many of a source's items are searchable, and why others are not. True if that is not a success."""
     from visor.errors import NothingToCompare
     from visor.ingest.schedule import live_failures
 

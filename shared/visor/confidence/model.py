@@ -71,7 +71,7 @@ NEARER = 4.0
 network's alone, and catalogues of 5 to 40 labelled photos (docs/benchmarks-confidence.md)."""
 ALONE = 0.6, 0.88
 """Cosines of any two pictures and of a picture and its nearest, if there is only one picture to learn them from: in any
-model, a picture that is less than nearly the same is no match."""
+model, a picture that is less than nearly the same is not a match."""
 PAIRS_ENOUGH = 6
 """Pairs of pictures, those of four, from which on these do not count: two show little of how alike others are."""
 _BEST = FEATURES.index("best_similarity")

@@ -326,7 +326,7 @@ def site_in(folder: Path) -> Iterator[ObjectStore]:
             pass  # a disk without locks
         if _is_taken(folder):
             raise BadRequest(
-                "The folder is not empty, and what is in it is no export",
+                "The folder is not empty, and what is in it is not an export",
                 valid="A new or empty folder, or one that `visor export` wrote",
                 remedy="Name another folder",
             )

@@ -100,7 +100,7 @@ class Pusher:
             raise UnknownItem(
                 f"No item {item:.64} was pushed: it is of source {source!r}"
                 if found
-                else f"{item[:64]!r} is no item's id",
+                else f"{item[:64]!r} is not an item's id",
                 valid="The id of a pushed item: 32 hexadecimal digits",
                 remedy="Take it out of its catalogue, or leave it out in the source's configuration",
             )
@@ -219,14 +219,14 @@ def _currency(text: str | None) -> str | None:
 
     code = currency_code(text)
     if code is None:
-        raise ValueError(f"currency is no ISO 4217 code of what things are sold in: {text!r:.60}; valid: such as EUR")
+        raise ValueError(f"currency is not an ISO 4217 code in use: {text!r:.60}; valid: such as EUR")
     return code
 
 
 def _date(text: str | None) -> str | None:
     date = iso_date(text)
     if text and date is None:
-        raise ValueError(f"date is no ISO 8601 date: {text!r:.60}")
+        raise ValueError(f"date is not an ISO 8601 date: {text!r:.60}")
     return date
 
 

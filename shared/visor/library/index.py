@@ -197,7 +197,7 @@ class Index(ABC):
         """
         folder = given_path(path).resolve()
         if not folder.is_dir():
-            raise BadRequest(f"{folder} is no folder", valid="A folder of images", remedy="Correct the path")
+            raise BadRequest(f"{folder} is not a folder", valid="A folder of images", remedy="Correct the path")
         keys = {"kind": "folder", "path": str(folder)}
         return self.crawl(keys, name=name or self._name_of(folder), confirm_loss=confirm_loss, progress=progress)
 
@@ -316,10 +316,10 @@ def id_of(item: str | Item) -> str:
     found = item.id if isinstance(item, Item) else item
     if not isinstance(found, str):
         valid, remedy = "An Item or its id", "Give `match.item`, or its `id`"
-        raise BadRequest(f"A value of type {type(item).__name__} is no item", valid=valid, remedy=remedy)
+        raise BadRequest(f"A value of type {type(item).__name__} is not an item", valid=valid, remedy=remedy)
     if not ITEM_ID.match(found):
         valid, remedy = "32 hexadecimal digits, as answers give them", "Take it from an answer"
-        raise UnknownItem(f"{found[:64]!a} is no item's id", valid=valid, remedy=remedy)
+        raise UnknownItem(f"{found[:64]!a} is not an item's id", valid=valid, remedy=remedy)
     return found
 
 

@@ -104,7 +104,7 @@ class LocalIndex(Index):
         progress: Progress | None = None,
     ) -> CrawlRun:
         if not isinstance(source, str | Mapping):
-            found = f"A value of type {type(source).__name__} is no source"
+            found = f"A value of type {type(source).__name__} is not a source"
             raise BadRequest(found, valid="A name in visor.toml, or a mapping of keys", remedy="Give one of these")
         if limit is not None and (not isinstance(limit, int) or limit < 1):
             valid, remedy = "A whole number above 0, or None for all", "Correct it"

@@ -199,7 +199,7 @@ class SearchService:
         )
 
     def keep_feedback(self, request: FeedbackRequest, *, by_owner: bool = True) -> None:
-        """Record that an item is no match for a query, or that a query that was held back is harmless.
+        """Record that an item is not a match for a query, or that a query that was held back is harmless.
 
         Args:
             by_owner: It counts for all at once; otherwise it waits in the owner's inbox.

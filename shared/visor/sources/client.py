@@ -133,7 +133,7 @@ class RetryingClient:
             ) from None
         except (FetchFailed, FetchRefused) as exc:
             elsewhere = self._context.secrets.hide(exc.elsewhere) if isinstance(exc, FetchFailed) else ""
-            # What another host says is no word about what was asked for.
+            # What another host says is not a word about what was asked for.
             status = exc.status if isinstance(exc, FetchFailed) and not elsewhere else None
             found = self._shown(exc) + (f": it leads to another host, {elsewhere:.200}" if elsewhere else "")
             raise FetchFailed(found, valid=exc.valid, remedy=exc.remedy, status=status) from None

@@ -261,7 +261,7 @@ def test_vectors_that_tell_nothing_promise_nothing() -> None:
 
 @pytest.mark.parametrize("common", [0.0, 3.0, 20.0])
 def test_vectors_that_have_more_in_common_are_judged_alike(common: float) -> None:
-    """Networks differ in how alike any two pictures are: .999 is no copy where the usual is .998."""
+    """Networks differ in how alike any two pictures are: .999 is not a copy where the usual is .998."""
     plain = pictures(40, 8, seed=3)
     moved = dataclasses.replace(plain, vectors=unit_rows(plain.vectors + common * unit_rows(np.ones((1, DIMENSION)))))
     areas = []

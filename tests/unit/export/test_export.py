@@ -146,10 +146,10 @@ def test_a_disk_that_is_full_says_so_and_harms_nothing(stores: Stores, tmp_path:
 @pytest.mark.parametrize(
     ("lies_there", "said"),
     [
-        ({"notes.txt": b"mine"}, "what is in it is no export"),
-        ({"notes.txt": b"mine", ".lock": b"mine", ".unfinished/letter": b"mine"}, "what is in it is no export"),
-        ({"config.json": b'{"endpoint": ""}'}, "what is in it is no export"),
-        ({"config.json": b"[]"}, "what is in it is no export"),
+        ({"notes.txt": b"mine"}, "what is in it is not an export"),
+        ({"notes.txt": b"mine", ".lock": b"mine", ".unfinished/letter": b"mine"}, "what is in it is not an export"),
+        ({"config.json": b'{"endpoint": ""}'}, "what is in it is not an export"),
+        ({"config.json": b"[]"}, "what is in it is not an export"),
         ({"config.json": b'{"export": "./data/"}', "data/half.vsr": b"x"}, None),
         ({}, None),
     ],

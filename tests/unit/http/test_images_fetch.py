@@ -86,7 +86,7 @@ def test_catalogue_pages_come_through_the_same_guard_unpacked(origin: Origin, fe
     assert origin.requests[0][1]["accept-encoding"] == "gzip"
 
 
-# What is no picture
+# What is not a picture
 
 
 @pytest.mark.parametrize(

@@ -341,7 +341,7 @@ def test_origins_and_dead_letters(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         Worker(app.stores.queue, app.batch_embedder, threads=1).drain()
         assert outcomes(app) == {key: code for key, (_, code) in keys.items()}
         late = {key for key, (_, code) in keys.items() if code == "fetch_unavailable"}
-        assert [(letter["items"], letter["attempts"]) for letter in letters()] == [([], 3)], "what is no batch"
+        assert [(letter["items"], letter["attempts"]) for letter in letters()] == [([], 3)], "what is not a batch"
 
         origin.healed = True
         tomorrow = datetime.now(UTC) + timedelta(days=1, minutes=1)
@@ -351,7 +351,7 @@ def test_origins_and_dead_letters(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         Worker(app.stores.queue, app.batch_embedder, threads=1).drain()
         healed = {key: code if code == "undecodable_image" else None for key, (_, code) in keys.items()}
         assert outcomes(app) == healed
-        assert [letter["items"] for letter in letters()] == [[]], "what is no batch stays for a human"
+        assert [letter["items"] for letter in letters()] == [[]], "what is not a batch stays for a human"
         searcher = new_searcher(app.stores)
         searcher.refresh()
         assert sorted(searcher.sample(100)) == sorted(item_id("s", key) for key, code in healed.items() if code is None)

@@ -134,8 +134,8 @@ def test_each_line_has_its_own_answer(client: httpx.Client, shop: CatalogueServe
     [
         ({"price": -5}, "price is -5; valid: a number from 0 to 1e+15"),
         ({"price": 1e308, "currency": "EUR"}, "price is 1e+308"),
-        ({"price": 5, "currency": "XXX"}, "currency is no ISO 4217 code"),
-        ({"currency": "zzz"}, "currency is no ISO 4217 code"),
+        ({"price": 5, "currency": "XXX"}, "currency is not an ISO 4217 code"),
+        ({"currency": "zzz"}, "currency is not an ISO 4217 code"),
     ],
 )
 def test_a_price_that_is_none_is_refused(

@@ -235,12 +235,12 @@ def test_pages_are_of_one_picture(index: visor.Index) -> None:
 @pytest.mark.parametrize(
     ("item", "error", "words"),
     [
-        ("", visor.UnknownItem, "'' is no item's id"),
-        ("../x", visor.UnknownItem, "'../x' is no item's id"),
-        ("\ud800", visor.UnknownItem, "is no item's id"),
-        ("a" * 100_000, visor.UnknownItem, "is no item's id"),
-        (None, visor.BadRequest, "A value of type NoneType is no item"),
-        (["0" * 32], visor.BadRequest, "A value of type list is no item"),
+        ("", visor.UnknownItem, "'' is not an item's id"),
+        ("../x", visor.UnknownItem, "'../x' is not an item's id"),
+        ("\ud800", visor.UnknownItem, "is not an item's id"),
+        ("a" * 100_000, visor.UnknownItem, "is not an item's id"),
+        (None, visor.BadRequest, "A value of type NoneType is not an item"),
+        (["0" * 32], visor.BadRequest, "A value of type list is not an item"),
     ],
 )
 def test_what_is_no_item_is_said_by_both(index: visor.Index, item: Any, error: type, words: str) -> None:
@@ -388,7 +388,7 @@ def test_a_source_by_its_keys_and_by_its_name(home: Path, folder: Path, tmp_path
 def test_a_source_that_cannot_be_one_says_so(home: Path, folder: Path) -> None:
     with visor.open(home, name="odd") as index:
         wrong: list[tuple[Any, dict[str, Any], type, str]] = [
-            (5, {}, visor.BadRequest, "A value of type int is no source"),
+            (5, {}, visor.BadRequest, "A value of type int is not a source"),
             ({"path": "x"}, {}, visor.SettingsError, "does not say the source's kind. Valid: bucket, feed"),
             ({"kind": "folder", "path": folder}, {"limit": 0}, visor.BadRequest, "limit is 0"),
             ({"kind": "folder", "path": folder}, {"limit": float("nan")}, visor.BadRequest, "limit is nan"),
@@ -438,7 +438,7 @@ def test_what_a_source_gave_before_it_failed_is_found(
 
 def test_a_folder_that_is_none_and_a_model_that_is_not_there(tmp_path: Path) -> None:
     with visor.open(tmp_path) as index:
-        with pytest.raises(visor.BadRequest, match="is no folder"):
+        with pytest.raises(visor.BadRequest, match="is not a folder"):
             index.add_folder(tmp_path / "nothing")
         with pytest.raises(visor.ModelError):
             index.search(b"")

@@ -284,7 +284,7 @@ HOST_WIDE: dict[str, Callable[[Shop, str], Reply]] = {
 }
 
 
-# An image that leads home is no image, and not a host that sends its pages home.
+# An image that leads home is not an image, and not a host that sends its pages home.
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("condition", "path"),

@@ -22,7 +22,7 @@ from visor.settings import Settings
 
 @pytest.fixture
 def labelled(tmp_path: Path) -> Path:
-    """Three pictures each of two kinds, red dots and blue stripes, and a file that is no picture."""
+    """Three pictures each of two kinds, red dots and blue stripes, and a file that is not a picture."""
     rng = np.random.default_rng(5)
     for n in range(3):
         dots = np.zeros((200, 260, 3), np.uint8)

@@ -256,7 +256,7 @@ def test_xmp_that_cannot_be_read_is_told(tmp_path: Path, text: str) -> None:
     picture(tmp_path / "a.jpg", Artist="Ann")
     (tmp_path / "a.xmp").write_text(text)
     (page,) = read(tmp_path)
-    assert [(one.key, one.reason, one.dropped) for one in page.failed] == [("a.jpg", "a.xmp is no XMP", False)]
+    assert [(one.key, one.reason, one.dropped) for one in page.failed] == [("a.jpg", "a.xmp is not XMP", False)]
     assert page.items[0].author == "Ann"
 
 

@@ -464,7 +464,7 @@ def test_a_sitemap_that_nobody_promised_hides_what_it_listed(broken: Any) -> Non
 @pytest.mark.parametrize("said", ["Too many requests", "", " \n", '{"error": "quota"}', "/p/1\n/p/2", "<html></html>"])
 def test_a_promised_sitemap_that_lists_nothing_in_no_form_is_told(said: str) -> None:
     (page,) = crawl({"/robots.txt": "Sitemap: /map.txt", "/map.txt": said, "/": image("a")})[0]
-    assert [(failure.unread, failure.reason) for failure in page.failed] == [(True, "sitemap: this is no sitemap")]
+    assert [(failure.unread, failure.reason) for failure in page.failed] == [(True, "sitemap: this is not a sitemap")]
     assert not [failure for page in crawl({"/sitemap.xml": said, "/": image("a")})[0] for failure in page.failed]
     empty = crawl({"/robots.txt": "Sitemap: /map.xml", "/map.xml": "<urlset/>", "/": image("a")})[0]
     assert not [failure for page in empty for failure in page.failed]

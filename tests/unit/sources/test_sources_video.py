@@ -300,7 +300,7 @@ def test_a_playlist_without_segments_is_told(stores: Stores) -> None:
     [
         ("#EXT-X-MEDIA-SEQUENCE:99999999999999999999\n#EXTINF:4,\na.ts", "begins with segment 99999999999999999999"),
         ("#EXT-X-STREAM-INF:RESOLUTION=1x1\na.m3u8", "an attribute is missing in it: bandwidth"),
-        ("#EXTINF:abc,\na.ts", "'abc' is no number"),
+        ("#EXTINF:abc,\na.ts", "'abc' is not a number"),
     ],
 )
 def test_what_is_wrong_in_a_playlist_is_said_in_words(lines: str, says: str) -> None:
@@ -357,7 +357,7 @@ def test_broken_pieces_of_a_video_do_not_keep_the_others_from_being_read(stores:
 
 def test_a_pipe_is_no_video(stores: Stores, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "film.mp4")
-    with context_for() as context, pytest.raises(SourceError, match="is no file"):
+    with context_for() as context, pytest.raises(SourceError, match="is not a file"):
         list(opened(context, stores, str(tmp_path / "film.mp4")).read(None))
 
 

@@ -214,7 +214,7 @@ def test_a_match_is_explained_by_shares(client: httpx.Client, service: SearchSer
     assert near > 0.95
 
 
-# What is no picture that the model saw
+# What is not a picture that the model saw
 
 
 def changed(raw: str, at: int, value: bytes) -> str:
@@ -247,7 +247,7 @@ HOSTILE: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "an unknown emptiness": lambda s: {"blank": "boring"},
     "no width": lambda s: {"width": 0},
     "a height beyond all": lambda s: {"height": 10**30},
-    "a width that is no whole number": lambda s: {"width": 1.5},
+    "a width that is not a whole number": lambda s: {"width": 1.5},
     "what nobody knows": lambda s: {"thumbnail": "aGk="},
     "a picture as well": lambda s: {"width": 3, "picture": True},
 }
@@ -391,7 +391,7 @@ def function(demo_app: App, built_settings: Settings, tmp_path_factory: pytest.T
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="only Linux tells what a process has loaded")
 def test_a_function_answers_without_a_network(function: Function, service: SearchService, own: Image.Image) -> None:
-    """LiteRT is no part of the processes that have answered, until one looks at a picture itself."""
+    """LiteRT is not a part of the processes that have answered, until one looks at a picture itself."""
     seen, item = msgspec.to_builtins(look(service, own)), service.searcher.sample(1)[0]
     asked = [
         {"seen": seen},

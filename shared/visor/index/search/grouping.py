@@ -20,7 +20,7 @@ COMPARED_ROWS = 20_000
 
 
 def first_of_product(products: Array) -> Array:
-    """Positions, rising, of the rows (n,) whose product no earlier row has; 0 is no product."""
+    """Positions, rising, of the rows (n,) whose product no earlier row has; 0 is not a product."""
     _, first = np.unique(products, return_index=True)
     is_first = products == 0
     is_first[first] = True

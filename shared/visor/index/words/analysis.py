@@ -15,10 +15,10 @@ _UNSPACED = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Thai}\p{Lao}\p{Khmer}
 _JOINING = "-'’‘ʼʻ‐‑－\u200c"
 """What parts of one word stand around: hyphens, apostrophes, the zero-width non-joiner of Persian."""
 _UNSEEN = "\u00ad\u200d\u2060"
-"""What stands inside of words and is no part of them: the soft hyphen, joiners."""
+"""What stands inside of words and is not a part of them: the soft hyphen, joiners."""
 _BARE = "\u0640\ufc5e-\ufc63\ufcf2-\ufcf4\ufe70-\ufe7f"
 """What draws Arabic letters out, and its vowel points without a letter."""
-# A mark without a letter is no word: the one behind ❤ makes a picture of it.
+# A mark without a letter is not a word: the one behind ❤ makes a picture of it.
 _FIRST = rf"[\p{{L}}\p{{N}}&&[^{_UNSPACED}{_JOINING}{_BARE}]]"
 _LETTERS = rf"{_FIRST}[\p{{L}}\p{{M}}\p{{N}}{_UNSEEN}&&[^{_UNSPACED}{_JOINING}]]*"
 _SPLIT = TextAnalyzerBuilder(Tokenizer.regex(rf"{_UNSPACED}+|{_LETTERS}(?:[{_JOINING}]{_LETTERS})*")).build()
@@ -43,7 +43,7 @@ FILLERS = frozenset(_FILLERS.split())
 """Words of English, German, French and Spanish that join others and name nothing. Longer lists hold `hat`, a German
 verb."""
 STEM = "~~"
-"""Before a term that is no word but a stem: so far from every word that no typo leads there."""
+"""Before a term that is not a word but a stem: so far from every word that no typo leads there."""
 CACHED = 20_000
 """Words whose terms are remembered."""
 

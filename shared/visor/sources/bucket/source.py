@@ -80,7 +80,7 @@ class BucketSource:
             elif reason := self._why_not(stored.name):
                 told.pass_over(reason)
         if required and self.prefix:
-            # Nothing to read is no empty catalogue: two such passes would delete what was read before.
+            # Nothing to read is not an empty catalogue: two such passes would delete what was read before.
             raise SourceError(
                 f"Source '{self.name}': no object of {self.scheme}://{self.bucket_name} begins with '{self.prefix}'",
                 valid="The beginning of names, as the bucket writes them",

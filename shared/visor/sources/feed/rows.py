@@ -131,7 +131,7 @@ def xml_rows(text: TextIO) -> Iterator[FeedRow]:
 
 
 def _failure(text: str) -> str:
-    """What a text that is no row says of the program that wrote it; empty if it is no failure."""
+    """What a text that is not a row says of the program that wrote it; empty if it is not a failure."""
     said = _FAILURE.search(text)
     return f"the feed's program failed: {text[said.start() :].strip()!r:.120}" if said else ""
 

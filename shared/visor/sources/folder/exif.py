@@ -94,7 +94,7 @@ def read_xmp(data: bytes) -> Exif:
         document = xmltodict.parse(text, process_namespaces=True, namespaces=_NAMESPACES)
         found = dict(_properties(document))
     except Exception as exc:  # the parser raises what a broken text leads to, and refuses entities
-        raise ValueError("it is no XMP") from exc
+        raise ValueError("it is not XMP") from exc
     dates = (_date(said, None) for name in _XMP_DATES if (said := _said(found.get(name))))
     return Exif(
         title=_said(found.get("dc:title")),

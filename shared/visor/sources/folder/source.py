@@ -138,7 +138,7 @@ class FolderSource:
         self._root = Path(config.path).expanduser().resolve()
         if any("\ud800" <= character <= "\udfff" for character in str(self._root)):
             raise SettingsError(
-                f"The folder {str(self._root)!r} has a name that is no UTF-8",
+                f"The folder {str(self._root)!r} has a name that is not UTF-8",
                 remedy="Rename it: an index keeps paths as text",
             )
         self._prices = PriceReader(config.decimal)

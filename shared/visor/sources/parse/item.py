@@ -47,7 +47,7 @@ def resolve_url(value: Any, base_url: str, what: str) -> str:
     """An absolute http(s) URL. Raises `DropItem` if it cannot be one; `what` names it.
 
     Args:
-        base_url: Its query is no part of the base: it may hold a key.
+        base_url: Its query is not a part of the base: it may hold a key.
     """
     if not isinstance(value, str) or is_no_url(value):
         raise DropItem(f"it has no address of a {what}" + (f" but {str(value)!r:.80}" if value else ""))

@@ -35,7 +35,7 @@ _SAYINGS = (
 
 
 class NotJson(ValueError):
-    """A text is no JSON. `malformed`: it would be but for a mistake, so that another try gives the same; else its end
+    """A text is not JSON. `malformed`: it would be but for a mistake, so that another try gives the same; else its end
     is missing, or it is something else, such as an error page."""
 
     def __init__(self, reason: str, *, malformed: bool = False) -> None:
@@ -44,7 +44,7 @@ class NotJson(ValueError):
 
 
 def parse_json(data: bytes | str, charset: str | None = None) -> Any:
-    """The value of a JSON text. What is no number is None, half an emoji is U+FFFD, whole numbers are exact.
+    """The value of a JSON text. What is not a number is None, half an emoji is U+FFFD, whole numbers are exact.
 
     Args:
         charset: What the server says of bytes; UTF-8 that is valid, and byte order marks, take precedence.

@@ -220,7 +220,7 @@ def _money(value: Any, currency: str | None, machine: bool, minor_units: bool | 
     if minor_units is not False:
         places = MINOR_DIGITS.get(money.currency or "", 2) if minor_units is True else minor_units
         if places and not amount.is_integer():
-            raise UnreadablePrice(f"price {value!r:.60} counts minor units, and is no whole number")
+            raise UnreadablePrice(f"price {value!r:.60} counts minor units, and is not a whole number")
         amount /= 10**places
     if not 0 <= amount < 1e15:
         raise _no_amount(value)

@@ -31,7 +31,7 @@ def things(document: Any, *types: str, outside: tuple[str, ...] = ()) -> Iterato
     """The objects of those types in a `graph`, each once, in their order, those in other objects included.
 
     Args:
-        outside: Types of objects that are not looked into: the logo of an Organization is no picture of its page.
+        outside: Types of objects that are not looked into: the logo of an Organization is not a picture of its page.
     """
     return _walk(document, lambda thing: not type_names(thing).isdisjoint(types), frozenset(outside), set(), 0)
 

@@ -60,7 +60,7 @@ class SitePage:
     links: tuple[str, ...] = ()
     breadcrumb: str | None = None
     is_broken: bool = False
-    """Its JSON-LD is no JSON, so that some of it may be missing."""
+    """Its JSON-LD is not JSON, so that some of it may be missing."""
     is_scripted: bool = False
     """It has scripts, which may make of it what it does not show without them."""
     text: str = ""
@@ -188,7 +188,7 @@ def _of_schema_org(names: str, is_plain: bool) -> list[str]:
 
 def _json_ld(text: str) -> tuple[list[Any], bool]:
     """The values in a script, in whatever they are wrapped and with whatever mistakes they were written; and whether it
-    is no JSON."""
+    is not JSON."""
     text = _WRAPPERS.sub("", html.unescape(text) if '"' not in text else text).strip("\ufeff \t\r\n;,")
     text = "[" + _BETWEEN.sub("},{", text[re.search(r"[\[{]|\Z", text).start() :]) + "]"  # type: ignore[union-attr]
     values: Any = None

@@ -20,7 +20,7 @@ from visor.sources.site.pictures import PICTURES_MAX, Picture
 from visor.sources.site.urls import absolute, same_site
 
 SITEMAPS_MAX = 500
-_NO_SITEMAP = "this is no sitemap"
+_NO_SITEMAP = "this is not a sitemap"
 _VALID = "XML, RSS, Atom, or a line for each address"
 _SITEMAP = re.compile(r"\.xml(?:\.gz)?\Z", re.IGNORECASE)
 """Many write an index of sitemaps as if these were pages."""

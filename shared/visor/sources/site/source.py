@@ -289,11 +289,11 @@ class SiteSource:
         return fetched
 
     def _page(self, url: str, fetched: Fetched, depth: int, state: Frontier, errors: RowErrors) -> SitePage | None:
-        """The page that was fetched; None if it has not changed, or is no HTML.
+        """The page that was fetched; None if it has not changed, or is not HTML.
 
         Raises:
             FetchFailed: Items were found on the page before, and what answers now is not that page, or not all of it:
-                so it is no evidence that they are gone.
+                so it is not evidence that they are gone.
         """
         had, instead = state.had_on(canonical(url) or url), fetched.media_type
         if fetched.not_modified:
@@ -302,7 +302,7 @@ class SiteSource:
             sniffed = what_instead(fetched.body) if had else None
             instead = "" if sniffed in ("HTML", "SVG", "XML", None) else str(sniffed)
         if instead and had:
-            raise FetchFailed(f"{url} had items, and is no HTML now ({instead})")
+            raise FetchFailed(f"{url} had items, and is not HTML now ({instead})")
         if instead:
             return None
         page = read_page(fetched, now=self._context.now().isoformat())

@@ -62,7 +62,7 @@ def canonical(url: str, base: str = "") -> str | None:
 
 
 def is_file(url: str) -> bool:
-    """Whether a URL is named like a file that is no page."""
+    """Whether a URL is named like a file that is not a page."""
     path = urlsplit(url).path
     # `/wiki/File:Red.jpg` is the page about a file.
     return bool(_FILE.search(path)) and ":" not in path.rpartition("/")[2]

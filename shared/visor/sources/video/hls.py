@@ -83,7 +83,7 @@ def _why(exc: Exception) -> str:
     if isinstance(exc, KeyError):
         return f"an attribute is missing in it: {exc.args[0]}"
     number = re.search(r"(?:float|int).*: ('.*')\Z", str(exc), re.S)
-    return f"{number[1]:.100} is no number" if number else f"{exc!s:.200}"
+    return f"{number[1]:.100} is not a number" if number else f"{exc!s:.200}"
 
 
 def _has_pictures(info: m3u8.StreamInfo) -> float:

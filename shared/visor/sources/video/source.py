@@ -143,7 +143,7 @@ class VideoSource:
             if held.get("modified") == validator:
                 return None
             if not stat.S_ISREG(status.st_mode):  # to open a pipe is to wait for who writes to it
-                raise SourceError(f"Source '{self.name}': {path} is no file", valid="The path of a video")
+                raise SourceError(f"Source '{self.name}': {path} is not a file", valid="The path of a video")
             with path.open("rb") as video:
                 while piece := video.read(1 << 20):
                     file.write(piece)
