@@ -341,7 +341,7 @@ def test_conditions_find_every_item_that_meets_them(
 @pytest.mark.parametrize(
     ("name", "condition", "says"),
     [
-        ("size", Condition(any=("7",)), "declared: colour, made, sold, weight"),
+        ("size", Condition(any=("7",)), "declared attributes: colour, made, sold, weight"),
         ("colour", Condition(min=3), "no range"),
         ("collection", Condition(max="x"), "no range"),
         ("label", Condition(max="x"), "no range"),

@@ -256,7 +256,7 @@ def test_vectors_belong_to_their_items(
 
 
 def test_a_message_that_is_no_batch_says_so(batches: BatchEmbedder) -> None:
-    with pytest.raises(CorruptObject, match="no batch"):
+    with pytest.raises(CorruptObject, match="not a batch"):
         batches.embed(b"not a batch")
 
 

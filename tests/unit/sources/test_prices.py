@@ -239,7 +239,7 @@ def test_minor_units_are_those_of_the_currency(currency: str | None, amount: flo
 
 def test_a_count_of_minor_units_is_whole() -> None:
     for value in ("12.99", 12.99, "$12.99"):
-        with pytest.raises(UnreadablePrice, match="no whole number"):
+        with pytest.raises(UnreadablePrice, match="not a whole number"):
             parse_price(value, "EUR", minor_units=True)
     assert parse_price("12.99", "EUR", minor_units=0) == (12.99, "EUR")
 
