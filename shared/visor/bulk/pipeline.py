@@ -167,7 +167,7 @@ def checked_options(runner: str, arguments: Sequence[str], settings: Settings, w
         wrong.append("VISOR_BACKEND is 'local', whose files no worker elsewhere can read: set VISOR_BACKEND=gcp")
     if wrong:
         raise SettingsError(
-            f"{runner} cannot be started so: " + "; ".join(wrong),
+            f"{runner} cannot be started with these options: " + "; ".join(wrong),
             valid="Options of Apache Beam and of its runner, as docs/bulk.md shows them",
             remedy="Correct the options",
         )

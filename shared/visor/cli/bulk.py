@@ -76,7 +76,7 @@ def bulk_command(
     if importlib.util.find_spec("apache_beam") is None:
         raise SettingsError(
             "Apache Beam is not installed",
-            valid="An environment with visor-search[beam]; best one of its own, as Beam wants older libraries",
+            valid="An environment with visor-search[beam]; best a separate one, as Beam needs older libraries",
             remedy="pip install 'visor-search[beam]'",
         )
     arguments = list(context.args)
@@ -114,7 +114,7 @@ def bulk_command(
             # Items that were listed before wait, and no other run would list them again.
             if dry_run or not queue.waiting():
                 raise
-            say("The source ended in an error, which stands below. What it gave before is embedded first")
+            say("The source ended with an error, which is shown below. The items before it are embedded first")
             found, listed, ended = Counter(), False, exc
         expected = estimate(found or pictures_by_host(queue.all()), workers, politeness, worker_price)
         if expected.pictures:
@@ -266,7 +266,7 @@ def _source(app: App, what: str, path: Path, *, limit: int | None, dry_run: bool
     elif path.suffix and what not in app.configuration.entries:
         known = f"a source of {app.configuration.path}, a folder, gs://BUCKET/PREFIX or a file of {' or '.join(LINES)}"
         raise SettingsError(
-            f"{path} is none of what can be embedded" if path.exists() else f"There is no {path}",
+            f"{path} cannot be embedded" if path.exists() else f"There is no {path}",
             valid=known,
             remedy="Correct the path; a CSV or another feed is a source of kind feed (docs/sources.md)",
         )

@@ -69,7 +69,7 @@ def links_command(limit: int | None, budget_s: float | None, trusted: tuple[str,
     say(report.summary())
     for part, condition in report.hosts.items():
         say(
-            f"Nearly all {part} answer alike ({condition}): nothing of them is changed. If that is for good: "
+            f"Nearly all {part} answer alike ({condition}): none of them is changed. If that is for good: "
             f"visor links --confirm-loss {part.rpartition(' ')[2]}"
         )
     if report.frames:

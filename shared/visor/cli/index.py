@@ -74,7 +74,7 @@ def crawl_and_embed(app: App, source: Source, *, confirm_loss: bool = False) -> 
     except SourceError:
         # Items that were read before are published, and no other run would publish them again.
         if app.stores.queue.waiting():
-            say("The source ended in an error, which stands below. What it gave before is embedded first")
+            say("The source ended with an error, which is shown below. The items before it are embedded first")
             embed_queued(app, None)
         raise
     tell_run(run)

@@ -114,7 +114,7 @@ class LocalIndex(Index):
             from visor.sources.registry import kinds
 
             valid, remedy = ", ".join(kinds()), "Add `kind` to the mapping"
-            raise SettingsError("The mapping does not say the source's kind", valid=valid, remedy=remedy)
+            raise SettingsError("The mapping does not name the source's kind", valid=valid, remedy=remedy)
         app, documents = self._app, self._app.stores.documents
         try:
             named = name or str(keys.get("kind"))

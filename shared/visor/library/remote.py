@@ -49,8 +49,8 @@ class RemoteIndex(Index):
             raise BadRequest(f"{url!r:.200} is not the URL of a server", valid=valid, remedy=remedy)
         if not (isinstance(key, str) and key.isascii() and key.isprintable()):
             raise BadRequest(
-                "The key holds characters that no header takes" if isinstance(key, str) else f"The key is {key!r:.20}",
-                valid="Printable ASCII, without a line's end",
+                "The key has characters that no header can hold" if isinstance(key, str) else f"The key is {key!r:.20}",
+                valid="Printable ASCII, without a line end",
                 remedy="Give the owner's key as the server has it",
             )
         if timeout_s is not None and not (isinstance(timeout_s, int | float) and 0 < timeout_s <= TIMEOUT_MAX_S):

@@ -38,8 +38,8 @@ PUSHED = "push"
 """The source of items that their owner pushes; no crawled source may have this name."""
 NAME_BYTES_MAX = 200
 SOURCE_NAMES = (
-    f"Printable text without backslashes that begins with no dot, {NAME_BYTES_MAX} bytes at most; not '{PUSHED}', "
-    "which is of pushed items (POST /v1/items)"
+    f"Printable text without backslashes or a leading dot, {NAME_BYTES_MAX} bytes at most; not '{PUSHED}', "
+    "which is reserved for pushed items (POST /v1/items)"
 )
 
 _EVERY = re.compile(r"(\d{1,4})\s*(min|h|d|w)\Z")

@@ -207,7 +207,7 @@ def checked_page(page: Page, attributes: Mapping[str, AttributeType] | None = No
     def make(item: Item, errors: RowErrors) -> Item:
         checked = checked_item(item, attributes)
         if item.price is not None and checked.price is None:
-            errors.add(item.key, f"its price '{item.price:g}' is none; valid: 0 to {PRICE_MAX:g}", dropped=False)
+            errors.add(item.key, f"its price '{item.price:g}' is not valid; valid: 0 to {PRICE_MAX:g}", dropped=False)
         return checked
 
     return remade(page, make)

@@ -80,7 +80,7 @@ def source_class(name: str, config: Mapping[str, Any]) -> tuple[str, SourceKind,
     kind = config.get("kind")
     if not isinstance(kind, str):
         raise SettingsError(
-            f"The source '{name}' does not say its kind",
+            f"The source '{name}' does not name its kind",
             valid=", ".join(kinds()),
             remedy=f'Add kind = "…" to [sources.{name}]',
         )

@@ -143,9 +143,9 @@ class AccessPolicy:
             return
         if not self._is_own(request.host):
             raise Forbidden(
-                f"This server was called {request.host!r:.100}",
+                f"The request is addressed to {request.host!r:.100}",
                 valid=", ".join(("localhost, IP addresses", *self.settings.hosts)),
-                remedy="Call it by one of these, or name it in VISOR_HOSTS",
+                remedy="Use one of these names, or add yours to VISOR_HOSTS",
             )
         origin = request.headers.get("Origin")
         others = self.settings.cors_origins
@@ -153,7 +153,7 @@ class AccessPolicy:
         if origin is None or origin in (*own, *others) or "*" in others:
             return
         raise Forbidden(
-            f"A page of {origin!r:.100} asks",
+            f"The request comes from a page of {origin!r:.100}",
             valid="This server's own page",
             remedy="Name the origin in VISOR_CORS_ORIGINS if it is yours",
         )

@@ -361,7 +361,7 @@ class HttpApi:
         if not model.allowed:
             raise Forbidden(model.reason, valid="image, url, vector, item or handle", remedy="Send the picture")
         if sha256 not in {file.sha256 for file in model.files}:
-            found, remedy = f"There is no file {sha256:.64}", "Ask GET /v1/model again: the model may be another now"
+            found, remedy = f"There is no file {sha256:.64}", "Request GET /v1/model again: the model may have changed"
             raise UnknownItem(found, valid="Those that GET /v1/model names", remedy=remedy)
         path = self.service().embedder.path_of(sha256)
         response = send_file(path, request.environ, BYTES, etag=sha256, max_age=YEAR_S)

@@ -14,7 +14,7 @@ from visor.web.schema import Problem
 _REMEDIES = {
     404: "Correct the URL",
     405: "Use a method that the URL has",
-    416: "Ask for a range within the file, or for all of it",
+    416: "Request a range within the file, or all of it",
     422: "Send another picture",
     429: "Try again later",
     503: "Try again in a moment",

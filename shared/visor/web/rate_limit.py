@@ -83,7 +83,7 @@ class Slots:
         return QuotaReached(
             f"Too many requests wait already for a {self._what}",
             valid=f"{self._at_once} at once",
-            remedy=f"Ask again in {self._wait_s:.0f} s",
+            remedy=f"Try again in {self._wait_s:.0f} s",
             retry_after_s=self._wait_s,
         )
 

@@ -227,7 +227,7 @@ class FolderSource:
             if not real.is_relative_to(self._root):
                 raise DropItem("it leads out of the folder, as a symbolic link")
             if not real.is_file():  # opening a pipe would wait for its writer
-                raise DropItem("it cannot be read: it is a folder, a pipe or a device, and no file")
+                raise DropItem("it cannot be read: it is a folder, a pipe or a device, not a file")
             real.open("rb").close()
         except (OSError, RuntimeError) as exc:
             # For a link that leads to itself, some versions of Python raise a different error.

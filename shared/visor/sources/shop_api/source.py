@@ -67,7 +67,7 @@ FAILING_MAX = 3
 """Failed pages in a row that count as failures of single pages; with one more, the API itself counts as failed."""
 
 
-CIRCLED = "a page behind a full one that is the first one again: nothing counts as missing"
+CIRCLED = "a page after a full one that is the first one again: nothing counts as missing"
 
 
 class ShopCollection(NamedTuple):
@@ -87,7 +87,7 @@ class ShopApiSource:
         where = f"sources.{name}"
         if config.collections is None and "{collection}" in config.url:
             raise SettingsError(
-                f"{where}.url has a {{collection}}, and {where}.collections does not say which there are",
+                f"{where}.url has a {{collection}}, and {where}.collections does not name them",
                 remedy=f'Add collections = ["…"], or [{where}.collections] with the url that lists them',
             )
         listing = config.collections if isinstance(config.collections, Listing) else None

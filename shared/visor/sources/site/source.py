@@ -253,7 +253,7 @@ class SiteSource:
                 # This is about the page that it led to; only the redirect requested that.
                 errors.pass_over("pages that robots.txt disallows")
             elif page is None:
-                errors.pass_over(f"documents that are no HTML ({fetched.media_type})")
+                errors.pass_over(f"documents that are not HTML ({fetched.media_type})")
             else:
                 one = self._read(url, fetched, page, depth, state, errors)
                 read.append((name, one))
