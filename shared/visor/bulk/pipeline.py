@@ -67,7 +67,7 @@ class EmbedBatches(ModelHandler):  # type: ignore[misc]  # Beam's classes are un
     def load_model(self) -> App:
         settings = self.settings
         if settings.backend != "local":
-            here = Settings.read()  # a worker's image sets where it has the model
+            here = Settings.read()  # a worker's image sets the place of the model
             settings = msgspec.structs.replace(settings, home=here.home, models=here.models)
         app = App(settings)
         app.check_model(everywhere=True)  # the one of this worker's image
@@ -186,7 +186,7 @@ def run_pass(flags: Sequence[str], what: str, settings: Settings, *arguments: An
     such a worker for ever.
 
     Args:
-        what: One of `STAGES`, which describe the other arguments.
+        what: One of `STAGES`, which take the other arguments.
     """
     options = PipelineOptions(flags)
     runner, here = None, options.get_all_options()["runner"] == DIRECT

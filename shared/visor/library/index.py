@@ -108,7 +108,7 @@ class Index(ABC):
         Args:
             query: The path of an image (`str` or `Path`), its http(s) URL, its encoded bytes, a Pillow image, a vector
                 of shape (d,) as in `SearchResult.vector`, an item or an item's id (32 hexadecimal digits). A
-                list of these, or an array of shape (n, d), gives a list of results. None: `text` or `examples` alone.
+                list of these, or an array of shape (n, d), returns a list of results. None: `text` or `examples` alone.
             k: How many matches, from 1 to 200.
             filters: Conditions that a match must meet.
             options: `text` (words that matches are about), `mode` ("exact" compares with every vector, "fast" scans

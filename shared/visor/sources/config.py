@@ -9,7 +9,7 @@ requests_a_day = 5_000   # or after this many requests, until tomorrow
 enabled = true
 …                        # the keys of the kind
 
-[attributes]             # the names in items' `extra` that they are filtered and counted by
+[attributes]             # the names in `extra` that items are filtered and counted by
 colour = "keyword"       # or "number", "flag", "date"
 """
 

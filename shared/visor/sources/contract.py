@@ -16,8 +16,8 @@ The contract of `read`, which `visor.testing.check_source` checks:
 - Only the page that ends a pass has no checkpoint. It is yielded last.
 - Reading an unchanged catalogue twice yields equal items.
 - A row that cannot become an item is in `failed`, with its reason, and never stops the others. If its key is not
-  known, or a whole page could not be read, the failure names a `Place`: then no item that was seen before this place
-  failed counts as missing. A URL that was found (a link, a segment) can fail only for itself, so it never ends the
+  known, or a whole page could not be read, the failure names a `Place`: then no item that was known before the
+  failure counts as missing. A URL that was found (a link, a segment) can fail only for itself, so it never ends the
   pass; a configured URL fails the source.
 - `SourceUnavailable` is raised if retrying later may help, `SourceError` if somebody has to change something.
   In both cases the pages yielded before count.
@@ -52,7 +52,7 @@ Row = TypeVar("Row")
 
 
 class Place(str):
-    """Where something is that could not be read and whose keys are not known: a URL, `line 17`."""
+    """The place of something that could not be read and whose keys are not known: a URL, `line 17`."""
 
     __slots__ = ()
 
@@ -124,7 +124,7 @@ class Source(Protocol):
 
 
 class SourceKind(Protocol):
-    """The type of the classes that entry points of `visor.sources` name."""
+    """The interface of the classes that entry points of `visor.sources` name."""
 
     Config: ClassVar[type[SourceConfig]]
 

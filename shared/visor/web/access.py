@@ -238,5 +238,5 @@ class AccessPolicy:
     def _no_key(self, valid: str) -> KeyRequired:
         remedy = _SEND_KEY if self.settings.owner_key else "Set VISOR_OWNER_KEY: without it nobody may"
         if self.is_local:
-            remedy += f"; `visor serve` prints it, and it lies in {KEY_FILE} below VISOR_HOME"
+            remedy += f"; `visor serve` prints it, and it is in {KEY_FILE} below VISOR_HOME"
         return KeyRequired(f"The request has no valid {KEY_HEADER}", valid=valid, remedy=remedy)

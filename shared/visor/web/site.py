@@ -145,7 +145,7 @@ class Site:
         try:
             found = self.api.service().found(item)
             if web_address(found):
-                raise UnknownItem(f"Item {item:.64} has a web address", remedy="Open that instead")
+                raise UnknownItem(f"Item {item:.64} has a web URL", remedy="Open that instead")
             data = read_image(found.item)
             pixels = decode_image(data, pixels_max=self.api.settings.pixels_max, side_hint=THUMBNAIL_SIDE).pixels
         except VisorError as exc:

@@ -1,5 +1,5 @@
-"""`folder`: a tree of images. The sub-folder is the collection; EXIF and XMP, a JSON file beside an image and a JSON
-list of images describe them."""
+"""`folder`: a tree of images. The sub-folder is the collection; EXIF and XMP, a JSON file next to an image and a
+JSON list of images describe them."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class _Beside:
         pictures = (name for name in files if Path(name).suffix.lower() in ENDINGS)
         # If there are none, the names of a million pictures are not kept four times over.
         owned = {one for name in pictures for one in names_of(name)} if self._exact else set()
-        # Where both come from a disk that tells no capitals: what is no other picture's by its very name.
+        # If both come from a disk that ignores case: files that are not another picture's by their exact name.
         self._folded = {one.casefold(): name for one, name in self._exact.items() if one not in owned}
         of_pictures = {one.casefold() for one in owned} if self._folded else set()
         self.others = [self._folded[one] for one in sorted(self._folded.keys() - of_pictures)]

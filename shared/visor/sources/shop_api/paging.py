@@ -49,7 +49,7 @@ class Paging(SourceConfig, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if self.style in ("cursor", "next") and self.next is None:
-            raise ValueError(f"style '{self.style}' needs `next`: where the next cursor or URL stands in a page")
+            raise ValueError(f"style '{self.style}' needs `next`: where the next cursor or URL is in a page")
 
 
 def add_query(url: str, values: Mapping[str, str]) -> str:

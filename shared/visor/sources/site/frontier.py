@@ -67,7 +67,7 @@ class Frontier(msgspec.Struct, kw_only=True, omit_defaults=True, rename={"is_ope
     listed: dict[str, list[Picture]] = {}
     """Pictures that sitemaps list for pages that wait."""
     shown: dict[str, Shown] = {}
-    """Products that other pages show, by the pages of their own, as long as these wait."""
+    """Products that other pages show, by their own pages, as long as these wait."""
     doubted: list[tuple[str, int, list[str]]] = []
     """Pages, with their depth and pictures, whose canonical URL was not visited yet."""
     barren: dict[str, int] = {}

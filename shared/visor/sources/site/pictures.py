@@ -56,7 +56,7 @@ _BEHIND = (
     "//*[not(self::img)][@*[contains(., 'url(') or (starts-with(name(), 'data-') and (contains(name(), 'bg')"
     " or contains(name(), 'background') or contains(name(), 'image-src')))]]"
 )
-"""Elements with a picture behind them."""
+"""Elements with a background picture."""
 _FURNITURE = {"nav", "aside", "template"}
 _OF_A_SECTION = {"article", "main", "section"}
 

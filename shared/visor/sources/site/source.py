@@ -328,7 +328,7 @@ class SiteSource:
         if not instead and not is_first and (is_bare or had.products) and not says_gone(page.text):
             instead = "shows what another page shows"
         if instead:
-            raise FetchFailed(f"{url} had items, and now {instead}: it may stand in the place of the page")
+            raise FetchFailed(f"{url} had items, and now {instead}: it may replace the page")
         return page
 
     def _read(

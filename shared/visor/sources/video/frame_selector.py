@@ -149,7 +149,7 @@ class FrameSelector:
     """Chooses frames, one after the other. `recent` is its memory, in the form that a checkpoint keeps.
 
     Args:
-        scenes: Take a frame only where a new scene begins.
+        scenes: Take a frame only when a new scene begins.
     """
 
     def __init__(self, *, scenes: bool, recent: list[str] | None = None) -> None:

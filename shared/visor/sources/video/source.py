@@ -196,7 +196,7 @@ class VideoSource:
         except SourceUnavailable:
             raise
         except (FetchFailed, SourceError) as exc:
-            # Without its query, which may be signed anew by each playlist.
+            # Without its query, in which each playlist may have a new signature.
             errors.add(Place(segment.url.partition("?")[0]), exc.found)
         return items
 

@@ -48,7 +48,7 @@ INSTANCES = """SELECT ?n WHERE {{
 }} ORDER BY ?n LIMIT {limit}"""
 
 _NO_INSTANCE = (
-    "the query service lists no instance of {}; scholarly articles have a graph of their own, with"
+    "the query service lists no instance of {}; scholarly articles have their own graph, with"
     ' query_url = "https://query-scholarly.wikidata.org/sparql"'
 )
 
