@@ -136,7 +136,7 @@ class Index(ABC):
         """The results of a search, `k` at a time, to the end. Arguments and errors as in `search`."""
         if _is_several(query):
             valid, remedy = "One picture at a time", "Call it for each"
-            raise BadRequest("Pages are requested for several pictures at once", valid=valid, remedy=remedy)
+            raise BadRequest("Pages cannot be requested for several pictures at once", valid=valid, remedy=remedy)
         page = self.search(query, k, filters, **options)
         yield page
         while page.next is not None:

@@ -228,7 +228,7 @@ def test_a_pillow_image_that_cannot_be_read_says_so(tmp_path: Path, make: Callab
 
 
 def test_pages_are_of_one_picture(index: visor.Index) -> None:
-    with pytest.raises(visor.BadRequest, match="of several pictures at once"):
+    with pytest.raises(visor.BadRequest, match="for several pictures at once"):
         next(index.pages([b"", b""]))
 
 
