@@ -122,7 +122,7 @@ class App:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Fingerprint of the model, which is not loaded for it: compact merges vectors and makes none."""
+        """Fingerprint of the model, which is not loaded for this: compact merges vectors and makes none."""
         from visor.models.store import model_fingerprint
 
         return self._embedder.fingerprint if self._embedder else model_fingerprint(self.settings)
@@ -153,7 +153,7 @@ class App:
     def searcher(self) -> Searcher:
         from visor.index.search.searcher import Searcher
 
-        if self._searcher is not None:  # an empty one is false
+        if self._searcher is not None:  # an empty index is false
             return self._searcher
         options: dict[str, Any] = {
             "model": self.embedder.fingerprint,
@@ -230,32 +230,32 @@ class App:
         return list(remembered(self.stores.documents)) if here else []
 
     def remember(self, name: str, config: Mapping[str, Any], folders: Iterable[str] = ()) -> None:
-        """Note in the index what a source reads, for later processes. As `visor.sources.remembered.remember`."""
+        """Record in the index what a source reads, for later processes. As `visor.sources.remembered.remember`."""
         from visor.sources.remembered import remember
 
         if self.settings.backend == "local" and remember(self.stores.documents, name, config, folders):
             self._read_anew()
 
     def _read_anew(self) -> None:
-        """Make the configuration be read again when it, or a part made from it, is next used."""
+        """Drop the configuration, so that it is read again when it, or a part made from it, is next used."""
         for part in ("configuration", "_readers", "crawler", "pusher", "notified"):
             with suppress(AttributeError):
                 delattr(self, part)
 
     def try_again(self, source: str | None = None) -> int:
-        """Publish again everything that failed and may succeed now, of one source or of all; returns how many items. On
-        Google Cloud scheduled crawls do this; this is for an owner's request."""
+        """Publish again all items that failed and may succeed now, of one source or of all; returns how many. On Google
+        Cloud scheduled crawls do this; this is for an owner's request."""
         return self.crawler.try_again(self.hopeful(source)) + self.retry_letters(source)
 
     def crawl(self, source: Source, **options: Any) -> tuple[CrawlRun, int]:
-        """Crawl a source, then publish again what failed before and the crawl has not published. Also returns how many
-        items that is. `options` as in `Crawler.crawl`."""
+        """Crawl a source, then publish again items that failed before and that the crawl has not published; also
+        returns how many these are. `options` as in `Crawler.crawl`."""
         failed = {failure.item: failure for failure in self.hopeful(source.name)}
         run = self.crawler.crawl(source, on_change=lambda change: failed.pop(change.item.id, None), **options)
         return run, self.crawler.try_again(failed.values()) + self.retry_letters(source.name)
 
     def hopeful(self, source: str | None) -> list[Failure]:
-        """What failed and may succeed now, of one source or of all."""
+        """The items that failed and may succeed now, of one source or of all."""
         from visor.ingest.schedule import live_failures, may_succeed
 
         failures = live_failures(self.stores.documents)
@@ -289,7 +289,7 @@ class App:
         return open_source(name, config, self._context_of(name, limit))
 
     def open_folder(self, folder: Path) -> Source:
-        """The source of a folder given without a source name: each has its own, even if two are called alike."""
+        """The source of a folder given without a source name: each has its own, even if two have the same name."""
         from visor.ingest.crawler import folder_source_name
 
         folder = folder.resolve()
@@ -410,7 +410,7 @@ class App:
         return migrate(self._merge_inputs, target, engine_of, progress, self.settings.languages)
 
     def unmerged(self) -> int:
-        """Committed images that no merge has taken up yet."""
+        """Number of committed images that no merge has included yet."""
         inputs = self._merge_inputs()
         inputs.load()
         return sum(commit.rows(self.fingerprint) for commit in inputs.pending())
@@ -442,7 +442,7 @@ class App:
         """The exporter of the index as it is now, as files for a page without a server. Arguments as in `Exporter`.
 
         Raises:
-            ModelNotBuilt, SettingsError: The model, or the page, is not there, or the index is of another model.
+            ModelNotBuilt, SettingsError: The model or the page is missing, or the index is of another model.
         """
         from visor.export.export import page_folder
         from visor.search.item_cache import ItemCache
@@ -477,7 +477,7 @@ class App:
         from visor.index.search.reader import IndexReader
 
         news = IndexReader(self.stores.objects, self.stores.documents, self.fingerprint).poll()
-        assert news is not None  # which the first poll never returns
+        assert news is not None  # the first poll never returns None
         manifest = news.snapshot.manifest
         if manifest is not None and manifest.engine is not None:
             from visor.errors import SettingsError
@@ -494,8 +494,8 @@ class App:
         Raises as `visor.ingest.reindex.check_model` and `visor.storage.engine.open_engine`.
 
         Args:
-            everywhere: Also for an index on Google Cloud, which others embed: there the functions are deployed with a
-                new model before its reindex begins.
+            everywhere: Also for an index on Google Cloud, which the functions embed: they are deployed with a new model
+                before its reindex begins.
         """
         from visor.errors import ModelNotBuilt
         from visor.ingest.reindex import check_model
@@ -593,7 +593,7 @@ class App:
         )
 
     def _pipeline(self) -> Collector:
-        """What `GET /metrics` reports about queue and sources: nothing on Google Cloud, where that would cost money."""
+        """What `GET /metrics` reports on queue and sources: nothing on Google Cloud, where reading it costs money."""
         from visor.web.metrics import Pipeline
 
         if self.settings.backend != "local":
@@ -619,7 +619,7 @@ class App:
     def _readers(self) -> ImageReaders:
         from visor.image_readers.readers import open_image_readers
 
-        # On Google Cloud only crawl has the owner's configuration; the settings name what embed may read.
+        # On Google Cloud only crawl has the owner's configuration; the settings name the buckets that embed may read.
         local = self.settings.backend == "local"
         pushed = [folder for _, _, folders in self._remembered for folder in folders]
         return open_image_readers(

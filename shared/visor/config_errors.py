@@ -1,4 +1,4 @@
-"""Says of a table, document or environment that does not fit its record which key is wrong and what is valid.
+"""Names the wrong key, and valid values, of a table, document or environment that does not fit its record.
 
 msgspec names the key and its path only in the text of its errors. A test pins that text.
 """
@@ -45,11 +45,11 @@ def parse_config(values: Mapping[str, Any], cls: type[Config], *, where: str, wh
 def misfit(
     exc: msgspec.ValidationError, cls: type, values: Any = None, *, where: str = "", what: str = ""
 ) -> tuple[str, str, str]:
-    """What was found, what is valid and what to do, where something did not become a `cls`.
+    """What was found, what is valid and what to do, for data that could not be converted to a `cls`.
 
     Args:
-        values: What it was, or its JSON, for an error that shows the value; None where that may hold a secret.
-        where, what: As those of `parse_config`.
+        values: The data, or its JSON, for an error that shows the value; None if the data may hold a secret.
+        where, what: As in `parse_config`.
     """
     message, _, path = str(exc).partition(" - at `$")
     valid, field = _valid(cls, path.rstrip("`").lstrip(".")), _FIELD.search(message)
@@ -72,7 +72,7 @@ def misfit(
 
 
 def _value_at(values: Any, path: str) -> str | None:
-    """The value at a path, as JSON; None where there is none."""
+    """The value at a path, as JSON; None if there is none."""
     try:
         values = msgspec.json.decode(values) if isinstance(values, bytes) else values
         for part in re.findall(r"[^.\[\]]+", path):
@@ -83,7 +83,7 @@ def _value_at(values: Any, path: str) -> str | None:
 
 
 def _valid(cls: type, path: str) -> str:
-    """What the key at `path` takes; the keys of its table where the path leads to a table, also to one of several."""
+    """Valid values of the key at `path`; if the path leads to a table, or one of several, the keys of that table."""
     for part in path.split("."):
         name, within, _ = part.partition("[")
         field = next((field for field in fields(cls) if field.encode_name == name), None)

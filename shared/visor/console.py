@@ -28,7 +28,7 @@ class Number(click.FloatRange):
 
 
 class GivenPath(click.Path):
-    """A path that is not empty: of one, as a shell makes of a variable that is not set, came the current folder."""
+    """A path that is not empty: an empty one, as from an unset shell variable, would mean the current folder."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(path_type=Path, **options)

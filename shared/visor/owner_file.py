@@ -12,11 +12,11 @@ from visor.errors import SettingsError
 CONFIGURATION_FILE = "visor.toml"
 TABLES = ("sources", "models", "attributes")
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}\Z")
-"""Of a source or a model."""
+"""The name of a source or a model."""
 
 
 class OwnerFile:
-    """A valid TOML file with no other tables than `TABLES`.
+    """A valid TOML file with no tables other than those in `TABLES`.
 
     Args:
         text: The file's content.
@@ -69,12 +69,12 @@ class OwnerFile:
         return self.error_at(named[0].rstrip(".") if named else where, exc.found, valid=exc.valid, remedy=exc.remedy)
 
     def error_at(self, key: str, found: str, *, valid: str = "", remedy: str = "") -> SettingsError:
-        """An error about a dotted key, with the line on which it stands."""
+        """An error about a dotted key, with its line."""
         return SettingsError(f"{self.path}, line {line_of(self._text, key)}: {found}", valid=valid, remedy=remedy)
 
 
 def line_of(text: str, key: str) -> int:
-    """The line, from 1, at which a dotted key stands in a valid TOML text, or the nearest table that could hold it.
+    """The line, from 1, of a dotted key in a valid TOML text, or of the nearest table that could hold it.
 
     tomllib does not report positions, so the text is parsed statement by statement: as many lines as parse on their
     own, below the header of their table.

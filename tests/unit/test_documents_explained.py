@@ -60,13 +60,13 @@ def body(document: Any) -> SearchRequest:
         (lambda: given_path("~nobody-here/a"), "'~nobody-here/a' is not a path", "The path of a file"),
         (lambda: visor.open("home", name="../up"), "'../up' cannot name an index", "without slashes"),
         (lambda: visor.connect("http://[::1"), "'http://[::1' is not the URL of a server", "e.g. https://"),
-        (lambda: visor.connect("http://a", key="schlüssel"), "The key holds characters", "Printable ASCII"),
+        (lambda: visor.connect("http://a", key="schlüssel"), "The key has characters", "Printable ASCII"),
         (lambda: visor.connect("http://"), "'http://' is not the URL of a server: it names no host", "e.g. https://"),
         (lambda: visor.connect(5), "5 is not the URL of a server", "e.g. https://"),  # type: ignore[arg-type]
         (lambda: visor.connect("http://a", key=5), "The key is 5", "Printable ASCII"),  # type: ignore[arg-type]
         (lambda: visor.connect("http://a", timeout_s=math.nan), "timeout_s is nan", "A number of seconds above 0"),
         (lambda: visor.connect("http://a", timeout_s=-1), "timeout_s is -1", "A number of seconds above 0"),
-        (lambda: visor.connect("http://a", key="key\n"), "The key holds characters", "Printable ASCII"),
+        (lambda: visor.connect("http://a", key="key\n"), "The key has characters", "Printable ASCII"),
         (lambda: runs_a_day("every 5 minutes"), "'every 5 minutes' is not a cron line", "Five fields"),
         (lambda: runs_a_day("*/0 * * * *"), "'*/0 * * * *' is not a cron line", "Five fields"),
         (lambda: request_of("0" * 32, {"k": 0}), "k of the search is 0", "at least 1"),

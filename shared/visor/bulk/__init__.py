@@ -1,1 +1,1 @@
-"""Bulk: a whole catalogue is embedded on Apache Beam, by the code that embeds a batch of a crawl."""
+"""Bulk: embeds a whole catalogue on Apache Beam, with the code that embeds a batch of a crawl."""

@@ -1,4 +1,4 @@
-"""How hosts are asked politely by workers that know nothing of each other: each goes along a lane of its own."""
+"""Keeps requests to hosts polite although workers know nothing of each other: each worker has its own lane."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ DIRECT = "DirectRunner"
 
 
 class Politeness(NamedTuple):
-    """How a host is asked, by all workers together.
+    """Limits on downloads from a host, for all workers together.
 
-    A host has `lanes`, each of which one worker goes along at a time, with one download at a time.
+    A host has `lanes`. Each lane is worked on by one worker at a time, with one download at a time.
     """
 
     lanes: int
@@ -29,7 +29,7 @@ class Politeness(NamedTuple):
 
 
 class PacedReader:
-    """Reads pictures, those of one host one after the other and no faster than a lane may. Thread-safe."""
+    """Reads pictures; those of one host one after the other, no faster than a lane may. Thread-safe."""
 
     def __init__(self, read: Callable[[Item], bytes], politeness: Politeness) -> None:
         self._read, self._pause_s = read, politeness.lanes / politeness.per_second
@@ -50,12 +50,12 @@ class PacedReader:
 
 
 def lanes_of(waiting: Iterable[Waiting], lanes: int, few: int = BATCH_SIZE_MAX) -> Iterator[tuple[str, str]]:
-    """The lane and name of each batch: a host has so many lanes, and its batches take turns; one that asks no host has
-    a lane of its own.
+    """The lane and name of each batch. The batches of a host are spread over its lanes in turn; a batch without a host
+    has its own lane.
 
     Args:
-        waiting: By host, as `WaitingBatches.all` gives it.
-        few: Hosts with fewer pictures share a lane of about so many: a batch, a shard and a commit for each of a
+        waiting: By host, as `WaitingBatches.all` returns it.
+        few: Hosts with fewer pictures share a lane of about this many: a batch, a shard and a commit for each of a
             thousand hosts would be as many as for a thousand times the pictures.
     """
     shared, room = 0, 0

@@ -1,4 +1,4 @@
-"""A merge whose segments Beam's workers build: planned, and committed in one swap, here."""
+"""A merge whose segments Beam's workers build. It is planned here, and committed here in one swap."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class BeamBuild:
 
         arguments = self.flags, "merge", self.settings, list(rows)
         self.say(f"{len(waiting())} of {len(rows)} segments, with {sum(rows.values())} images, are to be built")
-        if len(waiting()) > 1:  # one alone is built here as soon
+        if len(waiting()) > 1:  # a single segment is built here just as fast
             with progress("Built", sum(one.pictures for one in waiting())) as advance:
                 poll_s = poll_s_of(self.settings)
                 run(waiting, self.runner, lambda _: arguments, advance=advance, say=self.say, poll_s=poll_s)
         for name in rows:
-            # Workers leave what cannot be built, or belongs to a manifest that was replaced: here it is said.
+            # Workers skip pieces that cannot be built, or belong to a replaced manifest: they are reported here.
             build_waiting(index.objects, index.documents, name)
         return [built(index.objects, name) for name in rows]

@@ -1,8 +1,8 @@
-"""The pipelines: batches that wait → one worker at a time for each lane of a host → download, decode, embed, commit;
-and pieces of a merge that wait → a worker for each → segments.
+"""The pipelines: waiting batches → one worker at a time for each lane of a host → download, decode, embed, commit;
+and waiting pieces of a merge → a worker for each → segments.
 
-What a worker does with a batch is what embed does with a delivery: the same plan, shard, names and one atomic commit.
-So a bundle that is run again, here or by another worker, leaves out what is done.
+A worker does with a batch what embed does with a delivery: the same plan, shard, names and one atomic commit. So a
+bundle that is run again, here or by another worker, skips work that is done.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from visor.storage.queue import Message
 
 METRICS = "visor"
 STORE_TRIES = 5
-"""Times that a worker asks a store which does not answer, before its bundle fails."""
+"""Tries of a worker with a store that does not answer, before its bundle fails."""
 
 Answer = TypeVar("Answer")
 Lane = tuple[str, Iterable[str]]
@@ -53,10 +53,10 @@ Lane = tuple[str, Iterable[str]]
 
 
 class EmbedBatches(ModelHandler):  # type: ignore[misc]  # Beam's classes are untyped here
-    """RunInference's handler. The model is an app with its network: one a process, used by all its threads.
+    """RunInference's handler. The model is an app with its network: one per process, used by all its threads.
 
     Args:
-        attempt: As that of `BatchEmbedder.embed`: how often the batches were tried without any of them being done.
+        attempt: As in `BatchEmbedder.embed`: how often the batches were tried without any of them being done.
     """
 
     def __init__(self, settings: Settings, politeness: Politeness, attempt: int) -> None:
@@ -67,7 +67,7 @@ class EmbedBatches(ModelHandler):  # type: ignore[misc]  # Beam's classes are un
     def load_model(self) -> App:
         settings = self.settings
         if settings.backend != "local":
-            here = Settings.read()  # a worker's image says where it has the model
+            here = Settings.read()  # a worker's image sets the place of the model
             settings = msgspec.structs.replace(settings, home=here.home, models=here.models)
         app = App(settings)
         app.check_model(everywhere=True)  # the one of this worker's image
@@ -80,11 +80,11 @@ class EmbedBatches(ModelHandler):  # type: ignore[misc]  # Beam's classes are un
     def run_inference(
         self, batch: Sequence[Lane], model: App, inference_args: Mapping[str, Any] | None = None
     ) -> Iterator[dict[str, int]]:
-        """Embed and commit the batches of lanes, one after the other. Yields what came of each batch, in items."""
+        """Embed and commit the batches of lanes, one after the other. Yields the result of each batch, in items."""
         waiting = WaitingBatches(model.stores)
 
         def read(name: str) -> Message | None:
-            with suppress(NotFound):  # which is done, before this bundle was run again
+            with suppress(NotFound):  # done before this bundle was run again
                 return _patiently(partial(waiting.message, name))
             return None
 
@@ -104,7 +104,7 @@ class EmbedBatches(ModelHandler):  # type: ignore[misc]  # Beam's classes are un
         model.meter.flush()
 
     def _deliver(self, model: App, body: bytes) -> EmbedReport:
-        """What came of a batch. Raises CorruptObject if it is none."""
+        """The result of a batch. Raises CorruptObject if it is not a batch."""
         report, attempt = EmbedReport(), self._attempt
         while True:
             try:
@@ -116,7 +116,7 @@ class EmbedBatches(ModelHandler):  # type: ignore[misc]  # Beam's classes are un
             except CorruptObject:
                 raise
             except Exception as exc:
-                # The next try of a batch whose fault nobody foresaw finds out, item by item, which one has it.
+                # The next try of a batch with an unforeseen fault finds out, item by item, which item has it.
                 if not counts_as_try(exc) or attempt >= model.settings.embed_attempts_max:
                     raise
                 attempt += 1
@@ -125,7 +125,7 @@ class EmbedBatches(ModelHandler):  # type: ignore[misc]  # Beam's classes are un
 
 
 def _patiently(ask: Callable[[], Answer]) -> Answer:
-    """What a store says at last."""
+    """The result of a call to a store, or its last error."""
     for tries in range(STORE_TRIES - 1):
         try:
             return ask()
@@ -140,7 +140,7 @@ def _waiting_lanes(_: None, settings: Settings, lanes: int) -> Iterator[tuple[st
 
 
 def checked_options(runner: str, arguments: Sequence[str], settings: Settings, workers: int) -> list[str]:
-    """Beam's options for a run, with what follows from the settings, checked by Beam's own validator.
+    """Beam's options for a run, with those that follow from the settings, checked by Beam's own validator.
 
     Raises:
         SettingsError: An option is unknown, missing or wrong.
@@ -148,7 +148,7 @@ def checked_options(runner: str, arguments: Sequence[str], settings: Settings, w
     given: dict[str, Any] = {"runner": runner}
     if runner == DIRECT:
         given |= {"direct_num_workers": workers, "direct_running_mode": "multi_processing"}
-        given |= {"default_sdk_harness_log_level": "CRITICAL"}  # an error ends the pass, and is said then
+        given |= {"default_sdk_harness_log_level": "CRITICAL"}  # an error ends the pass, and is reported then
     elif runner == "DataflowRunner":
         folder = f"gs://{settings.bucket}/{settings.index}/beam"
         given |= {"project": settings.project, "temp_location": folder, "max_num_workers": workers}
@@ -167,7 +167,7 @@ def checked_options(runner: str, arguments: Sequence[str], settings: Settings, w
         wrong.append("VISOR_BACKEND is 'local', whose files no worker elsewhere can read: set VISOR_BACKEND=gcp")
     if wrong:
         raise SettingsError(
-            f"{runner} cannot be started so: " + "; ".join(wrong),
+            f"{runner} cannot be started with these options: " + "; ".join(wrong),
             valid="Options of Apache Beam and of its runner, as docs/bulk.md shows them",
             remedy="Correct the options",
         )
@@ -179,26 +179,26 @@ def _names(arguments: Sequence[str], option: str) -> bool:
 
 
 def run_pass(flags: Sequence[str], what: str, settings: Settings, *arguments: Any) -> dict[str, int] | None:
-    """Run a pipeline over what waits, to its end. Returns what was done, in items; None in Dataflow's launcher, which
-    starts the job once this process has ended.
+    """Run a pipeline over all that waits, to its end. Returns the counts of items done; None in Dataflow's launcher,
+    which starts the job once this process has ended.
 
-    On DirectRunner in a process of its own, for that ends with the first worker that is killed: Beam would wait for
+    On DirectRunner this runs in its own process, which ends with the first worker that is killed: Beam would wait for
     such a worker for ever.
 
     Args:
-        what: Which of `STAGES`, which have the rest of the arguments.
+        what: One of `STAGES`, which take the other arguments.
     """
     options = PipelineOptions(flags)
     runner, here = None, options.get_all_options()["runner"] == DIRECT
     logging.getLogger("apache_beam").setLevel(logging.CRITICAL if here else logging.ERROR)
     if here:
-        # Beam's choice of a runner may download one; this is the one that has worker processes.
+        # Beam's choice of a runner may download one; this runner has worker processes.
         encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options())
         provision = provision_api.ProvisionInfo(pipeline_options=encoded)
         runner = FnApiRunner(provision_info=ExtendedProvisionInfo(provision))
         threading.excepthook = _end_with_worker
     pipeline = beam.Pipeline(runner=runner, options=options)
-    # The owner's key would stand in the description of the job, and nothing here asks for it.
+    # The owner's key would appear in the description of the job, and nothing here needs it.
     STAGES[what](pipeline, msgspec.structs.replace(settings, owner_key=""), *arguments)
     result = pipeline.run()
     if options.view_as(GoogleCloudOptions).template_location:
@@ -209,7 +209,7 @@ def run_pass(flags: Sequence[str], what: str, settings: Settings, *arguments: An
 
 
 def _embed_stages(pipeline: Any, settings: Settings, politeness: Politeness, attempt: int) -> None:
-    """What waits is listed by a worker; each lane goes to one worker at a time."""
+    """A worker lists the waiting batches; each lane goes to one worker at a time."""
     _ = (
         pipeline
         | "Start" >> beam.Create([None])
@@ -230,7 +230,7 @@ def _merge_stages(pipeline: Any, settings: Settings, names: Sequence[str]) -> No
 
 
 def _build(piece: tuple[str, Any], settings: Settings) -> None:
-    """Build one piece. One that cannot be built goes on waiting: whoever merges says why."""
+    """Build one piece. A piece that cannot be built goes on waiting: the merge reports why."""
     with LazyStores(settings) as stores, suppress(CorruptObject, NotFound):
         build_waiting(stores.objects, stores.documents, piece[0])
 

@@ -1,4 +1,4 @@
-"""Run a bulk: list what there is to embed, say how long it will take, and have Beam embed it until nothing waits."""
+"""Run a bulk: list what there is to embed, estimate the time, and let Beam embed it until nothing waits."""
 
 from __future__ import annotations
 
@@ -30,12 +30,13 @@ from visor.settings import Settings
 from visor.storage import LazyStores, Stores
 
 ERRORS_MAX, IDLE_MAX, IDLE_USUAL = 3, 9, 5
-"""Runs of the pipeline on this machine without one more batch done, after which the bulk gives up: by an error, and by
-a worker that ended; and after which it looks for a picture that ends workers, as embed does from its third try."""
+"""Runs of the pipeline on this machine without one more batch done: after how many that failed by an error, or by a
+worker that ended, the bulk gives up; and after how many it looks for a picture that ends workers, as embed does from
+its third try."""
 POLL_S, POLL_BUCKET_S = 1.0, 300.0
-"""How often it is looked how much is left: a bucket charges for each list of a thousand names."""
+"""Seconds between two checks of how much is left: a bucket charges for each list of a thousand names."""
 REFUSED_KEPT = 5
-"""Refused lines of a file that are named: there may be millions."""
+"""Refused lines of a file that are reported: there may be millions."""
 
 
 _SAID = re.compile(r"^((?:\w+\.)*[A-Z]\w+: )(.+?)(?: \[while running .*)?$", re.M)
@@ -49,34 +50,34 @@ class WorkerEnded(VisorError):
 
 
 class BulkEstimate(Record, frozen=True, kw_only=True):
-    """What a bulk will take."""
+    """An estimate of a bulk's time and cost."""
 
     pictures: int
     hosts: int
-    """That pictures are asked of on the web."""
+    """Number of hosts on the web from which pictures are downloaded."""
     workers: int
     hours: float
     limit: str
-    """What it waits for: `workers`, or `host` for the rate at which one may be asked."""
+    """What limits it: `workers`, or `host` for the request rate of one host."""
     cost: float | None
-    """For the workers, at the price of an hour that was named; None where none was."""
+    """For the workers, at the given price of an hour; None if none was given."""
 
 
 class BulkReport(Record, frozen=True, kw_only=True):
-    """What a bulk did, in items."""
+    """The results of a bulk, in items."""
 
     estimate: BulkEstimate | None = None
     passes: int = 0
-    """Runs of the pipeline: more than one where a worker ended."""
+    """Runs of the pipeline: more than one if a worker ended."""
     seconds: float = 0.0
     left: int = 0
     """Batches that still wait."""
     counts: dict[str, int] = msgspec.field(default_factory=dict)
-    """What the passes that ended well say was embedded, updated, deleted, done before and failed."""
+    """Counts from the passes that ended well: embedded, updated, deleted, done before and failed."""
     uncounted: int = 0
-    """Pictures that were done in passes that ended early, which say nothing of what came of them."""
+    """Pictures that were done in passes that ended early, whose results are not known."""
     starts_later: bool = False
-    """What is left waits for a job that begins once this process has ended."""
+    """The rest waits for a job that begins once this process has ended."""
 
     @property
     def went_well(self) -> bool:
@@ -93,7 +94,7 @@ class BulkReport(Record, frozen=True, kw_only=True):
 
 
 def bulk_app(settings: Settings) -> App:
-    """An app whose crawls, pushes and reindexes publish what a bulk then embeds."""
+    """An app whose crawls, pushes and reindexes publish changes that a bulk then embeds."""
     stores = LazyStores(settings)
     queue = WaitingBatches(stores)
     return App(settings, stores=Stores(objects=stores.objects, documents=stores.documents, queue=queue))
@@ -108,11 +109,11 @@ def waiting_of(app: App) -> WaitingBatches:
 def push_file(
     app: App, path: Path, *, limit: int | None = None, wants: Callable[[Change], bool] = lambda change: True
 ) -> PushAnswer:
-    """Publish the items of JSON Lines, as pushed ones. Their version is the file's time, so that the same file says
-    nothing new. Of the answer's `items`, only the first `REFUSED_KEPT` that are refused.
+    """Publish the items of JSON Lines, as pushed ones. Their version is the file's time, so the same file again changes
+    nothing. The answer's `items` are only the first `REFUSED_KEPT` that are refused.
 
     Args:
-        wants: Says of each change that is accepted whether it is to be published.
+        wants: Decides for each accepted change whether to publish it.
     """
     at = path.stat().st_mtime
     pusher = _FilePusher(
@@ -125,7 +126,7 @@ def push_file(
         attributes=app.configuration.attributes,
     )
     pusher.wants = wants
-    # Nothing is embedded meanwhile, so what fits today has to be counted here.
+    # Nothing is embedded meanwhile, so the changes that fit today have to be counted here.
     room = app.meter.headroom("embed", owner=True)
     accepted, refused, named = 0, 0, list[PushedItem]()
     with path.open("rb") as file:
@@ -143,7 +144,7 @@ def push_file(
 
 
 def _lines(file: BinaryIO) -> Iterator[bytes]:
-    """The lines of a file; of one that is too long, as a whole catalogue in one is, no more than shows that."""
+    """The lines of a file; of a line that is too long, such as a whole catalogue, only enough to show that."""
     while line := file.readline(LINE_BYTES_MAX + 1):
         rest = line
         while not rest.endswith(b"\n") and (rest := file.readline(LINE_BYTES_MAX)):
@@ -161,11 +162,11 @@ class _FilePusher(Pusher):
 def estimate(
     pictures: Mapping[str, int], workers: int, politeness: Politeness, worker_price: float | None = None
 ) -> BulkEstimate:
-    """How long a bulk takes, at what embed takes for a picture by the cost model, and what its workers cost.
+    """How long a bulk takes, with the cost model's time for embedding a picture, and what its workers cost.
 
     Args:
-        pictures: By host; those under the empty name ask none.
-        worker_price: Of one worker for an hour.
+        pictures: By host; those under the empty name need no host.
+        worker_price: The price of one worker for an hour.
     """
     total = sum(pictures.values())
     busy_h = total * counted().each("embed", "seconds") / workers / 3600
@@ -182,7 +183,7 @@ def estimate(
 
 
 def poll_s_of(settings: Settings) -> float:
-    """How often `run` may look how much is left."""
+    """How often `run` may check how much is left."""
     return POLL_S if settings.backend == "local" else POLL_BUCKET_S
 
 
@@ -195,17 +196,17 @@ def run(
     say: Callable[[str], None],
     poll_s: float = POLL_S,
 ) -> BulkReport:
-    """Have a pipeline do all that waits.
+    """Let a pipeline do all waiting work.
 
-    On this machine a worker that ends takes its run of the pipeline with it, and another run takes up what is left.
+    On this machine a worker that ends takes its run of the pipeline with it, and another run continues with the rest.
     Other runners start workers again by themselves.
 
     Args:
-        arguments: Those of `run_pass`, by the attempt that `EmbedBatches` is told of.
-        poll_s: How often it is looked how much is left.
+        arguments: Those of `run_pass`, by the attempt that `EmbedBatches` receives.
+        poll_s: Seconds between two checks of how much is left.
 
     Raises:
-        VisorError: What no run could do.
+        VisorError: The error of work that no run could do.
     """
     started = time.monotonic()
     passes, idle, uncounted = 0, 0, 0
@@ -242,7 +243,7 @@ def _pass(
     advance: Callable[[int], None],
     poll_s: float,
 ) -> dict[str, int] | None:
-    """One run of the pipeline. On this machine in a process, whose group is ended with it: no worker outlives it."""
+    """One run of the pipeline. On this machine it is a process, whose group is ended with it: no worker outlives it."""
     if runner != DIRECT:
         from visor.bulk.pipeline import run_pass
 
@@ -299,7 +300,7 @@ def _send_pass(sender: Connection, *arguments: Any) -> None:
 
 
 def _end_with_command() -> None:
-    """No worker outlives the command, however that was ended."""
+    """Let no worker outlive the command, however it ended."""
     command = multiprocessing.parent_process()
     assert command is not None
     command.join()
@@ -309,7 +310,7 @@ def _end_with_command() -> None:
 
 
 def _in_words(exc: Exception) -> VisorError:
-    """What an error of Beam's says: the last line of a worker's traceback, if it has one."""
+    """The message of one of Beam's errors: the last line of a worker's traceback, if it has one."""
     *_, said = _SAID.findall(str(exc)) or [("", f"{type(exc).__name__}: {exc!s:.1000}")]
     kind, text = said
     return VisorError(text.removesuffix(".") if kind.startswith("visor.") else f"{kind}{text}")

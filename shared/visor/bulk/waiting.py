@@ -1,8 +1,8 @@
 """The queue of a bulk: batches wait as objects until a worker, on whatever machine, has committed them.
 
-Crawl, push and reindex publish to it as to any other queue, so that a bulk has their plan of changes. A batch is named
-by its content and deleted once it is committed: what a killed run leaves waits for the next one, and a bundle that Beam
-runs again finds nothing to do.
+Crawl, push and reindex publish to it as to any other queue, so a bulk follows their plan of changes. A batch is named
+by its content and deleted once it is committed: batches left by a killed run wait for the next one, and a bundle that
+Beam runs again finds nothing to do.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from visor.storage.queue import LETTERS_MAX, DeadLetter, Message, check_bodies
 
 FOLDER = "bulk/"
 AT_ONCE, LEASE_S = 64, 900.0
-"""Messages that are taken out of the index's own queue at once, and how long they are kept from others meanwhile."""
+"""Messages that are taken out of the index's own queue at once, and how long other processes cannot receive them."""
 
 
 class Waiting(NamedTuple):
-    """What the name of a waiting batch says."""
+    """The parts of a waiting batch's name."""
 
     name: str
     host: str
-    """Digest of the host that its pictures are asked of; empty: of none on the web."""
+    """Digest of the host from which its pictures are downloaded; empty: not from the web."""
     pictures: int
 
 
 class WaitingBatches:
-    """A `Queue` of objects: durable, seen by every machine, without leases, for Beam shares the work out.
+    """A `Queue` of objects: durable, seen by every machine, and without leases, as Beam distributes the work.
 
     Args:
         stores: Their queue takes the dead letters.
@@ -47,7 +47,7 @@ class WaitingBatches:
         self._stores, self._objects = stores, stores.objects
 
     def publish(self, bodies: Sequence[bytes]) -> list[str]:
-        """As `Queue.publish`; each batch is cut into one a host, so that a host can be asked at a rate of its own."""
+        """As `Queue.publish`; each batch is split by host, so that each host has its own request rate."""
         check_bodies(bodies)
         names = []
         for batch in map(decode_batch, bodies):
@@ -62,7 +62,7 @@ class WaitingBatches:
         return names
 
     def all(self) -> Iterator[Waiting]:
-        """What waits, by name."""
+        """The waiting batches, by name."""
         for info in self._objects.list(FOLDER):
             host, pictures, _ = info.name.removeprefix(FOLDER).split(".")
             yield Waiting(info.name, host.strip("-"), int(pictures))
@@ -71,8 +71,9 @@ class WaitingBatches:
         return sum(1 for _ in self.all())
 
     def take_over(self) -> tuple[int, int]:
-        """Have what waits in the index's own queue wait here. Returns the pictures among it, and how many messages are
-        left there: leased ones, and what waits for another try. Not for Pub/Sub, which pushes messages to embed."""
+        """Move the batches that wait in the index's own queue here. Returns the number of their pictures, and how many
+        messages are left there: leased ones, and those that wait for another try. Not for Pub/Sub, which pushes
+        messages to embed."""
         own, pictures = self._stores.queue, 0
         while messages := own.receive(AT_ONCE, lease_s=LEASE_S):
             for message in messages:
@@ -85,7 +86,7 @@ class WaitingBatches:
         return pictures, own.waiting()
 
     def receive(self, limit: int, *, lease_s: float) -> list[Message]:
-        """The first batches, which are not kept from others: embedding one twice changes nothing."""
+        """The first batches. Other processes may receive them, too: embedding one twice changes nothing."""
         names = [one.name for one, _ in zip(self.all(), range(limit), strict=False)]
         return [self.message(name) for name in names]
 
@@ -96,11 +97,11 @@ class WaitingBatches:
     def gathered(
         self, names: Iterable[str], size: int, read: Callable[[str], Message | None] | None = None
     ) -> Iterator[tuple[Message, ...]]:
-        """The batches of those names that still wait: each alone, or several that `joined` makes one of.
+        """The batches of those names that still wait: each alone, or several combined by `joined`.
 
         Args:
             size: Changes in one, at most.
-            read: In place of `message`; None for what is done.
+            read: Used in place of `message`; returns None for a batch that is done.
         """
         held: dict[tuple[str, str], list[tuple[Message, Batch]]] = defaultdict(list)
         for name in names:
@@ -124,7 +125,7 @@ class WaitingBatches:
         self._objects.delete(message.receipt)
 
     def release(self, message: Message, *, delay_s: float, why: str = "", counts: bool = True) -> None:
-        """Nothing: it still waits."""
+        """Does nothing: the batch still waits."""
 
     def bury(self, body: bytes, *, attempts: int, why: str) -> None:
         self._stores.queue.bury(body, attempts=attempts, why=why)
@@ -139,19 +140,19 @@ class WaitingBatches:
         self._stores.queue.retry(letter)
 
     def close(self) -> None:
-        """Nothing: the stores are their opener's."""
+        """Does nothing: whoever opened the stores closes them."""
 
 
 def _fits(some: Sequence[tuple[Message, Batch]], size: int) -> bool:
-    """Whether batches of one source and run may be joined. Of an item that is in two of them, the newer might not be
-    the one that counts."""
+    """Whether batches of one source and run may be joined. No item may be in two of them, as the newer change might not
+    be the one that counts."""
     items = [change.item.id for _, batch in some for change in batch.changes]
     small = sum(len(message.body) for message, _ in some) <= BATCH_BYTES_MAX
     return small and len(items) <= size and len({*items}) == len(items)
 
 
 def joined(messages: Sequence[Message]) -> bytes:
-    """The body of one batch with the changes of all: a host with few pictures makes a batch of few."""
+    """The body of one batch with the changes of all: a host with few pictures makes a small batch."""
     if len(messages) == 1:
         return messages[0].body
     batches = [decode_batch(message.body) for message in messages]
@@ -160,7 +161,7 @@ def joined(messages: Sequence[Message]) -> bytes:
 
 
 def host_digest(url: str) -> str:
-    """8 hexadecimal digits for the host that a picture is asked of; empty if that is none on the web."""
+    """8 hexadecimal digits for the host from which a picture is downloaded; empty if it is not on the web."""
     return hashlib.blake2b(host_of(url).encode(), digest_size=4).hexdigest() if is_web(url) else ""
 
 

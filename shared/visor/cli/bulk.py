@@ -40,14 +40,14 @@ LINES = (".jsonl", ".ndjson")
     type=Number(min=0, min_open=True),
     default=10.0,
     show_default=True,
-    help="Pictures that all workers together ask of one host in a second.",
+    help="Pictures a second that all workers together download from one host.",
 )
 @click.option("--worker-price", type=Number(min=0), help="What a worker costs an hour, for the estimate.")
 @click.option("--limit", type=click.IntRange(1), help="Stop listing after this many items.")
-@click.option("--dry-run", is_flag=True, help="List, and say what it would take; embed and save nothing.")
+@click.option("--dry-run", is_flag=True, help="List, and estimate time and cost; embed and save nothing.")
 @click.option("--reindex", is_flag=True, help="Embed what the index holds with the model of VISOR_MODEL.")
 @click.option("--merge", is_flag=True, help="Merge what was committed, with a worker for each new segment.")
-@click.option("--relearn", is_flag=True, help="With --merge: rewrite the whole index, with a projection learned anew.")
+@click.option("--relearn", is_flag=True, help="With --merge: rewrite the whole index, with a newly learned projection.")
 @click.option("--confirm-loss", is_flag=True, help="As that of `visor crawl` and `visor reindex`.")
 @as_json
 @click.pass_context
@@ -68,7 +68,7 @@ def bulk_command(
 ) -> None:
     """Embed a source, a file of items, a folder or a bucket with many workers, on Apache Beam.
 
-    What comes of it is what `visor crawl` and embed make (of --merge, what `visor compact` makes), and the next crawl
+    The result is the same as that of `visor crawl` and embed (with --merge, of `visor compact`), and the next crawl
     sees nothing new. It may be stopped and run again at any time. Exit status 1 if there is nothing to embed, if
     everything failed, or if batches are left. Options that are not listed here are Beam's:
     --region, --sdk_container_image, --flink_master
@@ -76,7 +76,7 @@ def bulk_command(
     if importlib.util.find_spec("apache_beam") is None:
         raise SettingsError(
             "Apache Beam is not installed",
-            valid="An environment with visor-search[beam]; best one of its own, as Beam wants older libraries",
+            valid="An environment with visor-search[beam]; best a separate one, as Beam needs older libraries",
             remedy="pip install 'visor-search[beam]'",
         )
     arguments = list(context.args)
@@ -111,10 +111,10 @@ def bulk_command(
         try:
             found, listed = _list(app, what, limit=limit, dry_run=dry_run, confirm_loss=confirm_loss)
         except SourceError as exc:
-            # What was listed before waits, and no other run would list it again.
+            # Items that were listed before wait, and no other run would list them again.
             if dry_run or not queue.waiting():
                 raise
-            say("The source ended in an error, which stands below. What it gave before is embedded first")
+            say("The source ended with an error, which is shown below. The items before it are embedded first")
             found, listed, ended = Counter(), False, exc
         expected = estimate(found or pictures_by_host(queue.all()), workers, politeness, worker_price)
         if expected.pictures:
@@ -167,7 +167,8 @@ def _merge(settings: Settings, build: BeamBuild, *, relearn: bool, as_json: bool
 
 
 def _settings(what: str | None) -> Settings:
-    """The settings, by which what is named may be read. A worker has one core, so one thread, unless set otherwise."""
+    """The settings, which allow the named folder or bucket to be read. A worker has one core, so one thread, unless set
+    otherwise."""
     from visor.search.request import given_path
 
     settings = Settings.read()
@@ -184,7 +185,7 @@ def _settings(what: str | None) -> Settings:
 def _list(
     app: App, what: str | None, *, limit: int | None, dry_run: bool, confirm_loss: bool
 ) -> tuple[Counter[str], bool]:
-    """Have all that is to be embedded wait. Returns pictures by host for a dry run, after which nothing waits; and
+    """Queue all changes to embed. Returns the number of pictures by host for a dry run, which queues nothing; and
     whether there was anything to list."""
     from visor.bulk.run import waiting_of
     from visor.bulk.waiting import host_digest
@@ -222,14 +223,14 @@ def _list(
 
 
 def _list_file(app: App, path: Path, limit: int | None, count: Callable[[Change], object] | None) -> bool:
-    """Have the items of JSON Lines wait, or only counted; returns whether there was one."""
+    """Queue the items of JSON Lines, or only count them; returns whether there were any."""
     from visor.bulk.run import push_file
     from visor.sources.config import PUSHED
 
     failed = {} if count else {failure.item: failure for failure in app.hopeful(PUSHED)}
 
     def wants(change: Change) -> bool:
-        """Not what failed at this version already: that is tried again below."""
+        """Not an item that failed at this version already: it is tried again below."""
         if count:
             count(change)
         elif (before := failed.get(change.item.id)) is None or before.version < change.version:
@@ -251,7 +252,7 @@ def _tell_again(items: int) -> None:
 
 
 def _source(app: App, what: str, path: Path, *, limit: int | None, dry_run: bool) -> Source:
-    """The source that is named, or that reads the folder or bucket that is named."""
+    """The named source, or the source that reads the named folder or bucket."""
     if path.is_dir():
         source, config = app.open_folder(path), {"kind": "folder", "path": str(path.resolve())}
     elif "://" in what:
@@ -265,7 +266,7 @@ def _source(app: App, what: str, path: Path, *, limit: int | None, dry_run: bool
     elif path.suffix and what not in app.configuration.entries:
         known = f"a source of {app.configuration.path}, a folder, gs://BUCKET/PREFIX or a file of {' or '.join(LINES)}"
         raise SettingsError(
-            f"{path} is none of what can be embedded" if path.exists() else f"There is no {path}",
+            f"{path} cannot be embedded" if path.exists() else f"There is no {path}",
             valid=known,
             remedy="Correct the path; a CSV or another feed is a source of kind feed (docs/sources.md)",
         )

@@ -51,9 +51,7 @@ def crawl_command(name: str, dry_run: bool, limit: int | None, confirm_loss: boo
 @click.command("links")
 @click.option("--limit", type=click.IntRange(1), help="Check this many items now, instead of what is left of today's.")
 @click.option("--budget-s", type=Number(0), help="Start nothing new after this many seconds.")
-@click.option(
-    "--confirm-loss", "trusted", multiple=True, metavar="HOST", help="Believe what this host answers for all."
-)
+@click.option("--confirm-loss", "trusted", multiple=True, metavar="HOST", help="Believe all that this host answers.")
 @as_json
 def links_command(limit: int | None, budget_s: float | None, trusted: tuple[str, ...], as_json: bool) -> None:
     """Check the images and pages of some items: replace dead images, follow moved ones.
@@ -71,7 +69,7 @@ def links_command(limit: int | None, budget_s: float | None, trusted: tuple[str,
     say(report.summary())
     for part, condition in report.hosts.items():
         say(
-            f"Nearly all {part} answer alike ({condition}): nothing of them is changed. If that is for good: "
+            f"Nearly all {part} answer alike ({condition}): none of them is changed. If that is for good: "
             f"visor links --confirm-loss {part.rpartition(' ')[2]}"
         )
     if report.frames:
@@ -88,7 +86,7 @@ def dlq_command() -> None:
 @dlq_command.command("list")
 @as_json
 def list_letters(as_json: bool) -> None:
-    """Print each dead letter with why it failed."""
+    """Print each dead letter with the reason why it failed."""
     from visor.storage import existing, open_queue
     from visor.storage.publish import decode_batch
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 CODES = sorted({kind.code for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, ImageError)})
 FAILURES_SHOWN = 5
 UNREADABLE = ("cannot be read", "its name is not UTF-8")
-"""What the source `folder` says of an entry that should be there and is not."""
+"""What the source `folder` reports for an entry that should be there and is not."""
 
 
 @click.command("index")
@@ -34,8 +34,8 @@ UNREADABLE = ("cannot be read", "its name is not UTF-8")
 def index_command(path_or_source: str, confirm_loss: bool, as_json: bool) -> None:
     """Crawl PATH_OR_SOURCE (a folder of images, or a source of visor.toml), embed and make it searchable.
 
-    What failed before is tried again. Fails, with exit status 1, if there is nothing to index, if half of the images or
-    more are not searchable as they are now, or if a file on this machine could not be read.
+    Items that failed before are tried again. Fails, with exit status 1, if there is nothing to index, if half of the
+    images or more are not searchable as they are now, or if a file on this machine could not be read.
     """
     from visor.app import App
     from visor.search.request import given_path
@@ -72,9 +72,9 @@ def crawl_and_embed(app: App, source: Source, *, confirm_loss: bool = False) -> 
     try:
         run, again = app.crawl(source, confirm_loss=confirm_loss)
     except SourceError:
-        # What was read before is published, and no other run would publish it again.
+        # Items that were read before are published, and no other run would publish them again.
         if app.stores.queue.waiting():
-            say("The source ended in an error, which stands below. What it gave before is embedded first")
+            say("The source ended with an error, which is shown below. The items before it are embedded first")
             embed_queued(app, None)
         raise
     tell_run(run)
@@ -85,7 +85,7 @@ def crawl_and_embed(app: App, source: Source, *, confirm_loss: bool = False) -> 
 
 
 def tell_run(run: CrawlRun) -> None:
-    """Say what a crawl did, what it did not take in and why, and some of that by name."""
+    """Print what a crawl did, which entries it left out and why, and some of these by name."""
     for line in (run.summary(), *run.account()):
         say(line)
     for sample in run.why.split(" | ") if run.why else ():
@@ -93,7 +93,7 @@ def tell_run(run: CrawlRun) -> None:
 
 
 def embed_queued(app: App, count: int | None) -> None:
-    """Embed all that waits, which is about `count` items if that is known, and merge it."""
+    """Embed all waiting items, about `count` of them if that is known, and merge them."""
     from visor.ingest.batch_plan import EmbedReport
     from visor.ingest.worker import Worker
 
@@ -112,7 +112,7 @@ def embed_queued(app: App, count: int | None) -> None:
 
 
 def tell_stopped_bulk(app: App) -> None:
-    """Say how much of a bulk that was stopped waits: what its crawl saw is nothing new to another crawl."""
+    """Report how much of a stopped bulk waits: items that its crawl saw are nothing new to another crawl."""
     from visor.bulk.waiting import WaitingBatches
 
     if left := WaitingBatches(app.stores).waiting():
@@ -120,7 +120,7 @@ def tell_stopped_bulk(app: App) -> None:
 
 
 def tell_failures(app: App, source: str, listed: int) -> bool:
-    """Say how many of a source's items are searchable, and why others are not. True if that is not a success."""
+    """Report how many of a source's items are searchable, and why others are not. Returns True if that is a failure."""
     from visor.errors import NothingToCompare
     from visor.ingest.schedule import live_failures
 
@@ -144,7 +144,7 @@ def tell_failures(app: App, source: str, listed: int) -> bool:
 @click.option("--source", "sources", multiple=True, help="Only these sources.")
 @as_json
 def failures_command(retry: bool, codes: tuple[str, ...], sources: tuple[str, ...], as_json: bool) -> None:
-    """List the items that could not become searchable, with why, and try them again.
+    """List the items that could not become searchable, with the reasons, and try them again.
 
     Exit status 1 if half of those that were tried again failed again.
     """
@@ -192,7 +192,7 @@ def _next_try(failure: Failure) -> str:
 @click.option(
     "--texts",
     is_flag=True,
-    help="Also make whole what words are found in: reads each item that lacks its texts, stems in VISOR_LANGUAGES.",
+    help="Also complete the text indexes: reads each item that lacks its texts, stems in VISOR_LANGUAGES.",
 )
 @as_json
 def compact_command(budget_s: float | None, relearn: bool, texts: bool, as_json: bool) -> None:
@@ -213,7 +213,7 @@ def compact_command(budget_s: float | None, relearn: bool, texts: bool, as_json:
 
 
 def tell_merge(report: MergeReport, *, as_json: bool) -> None:
-    """Print what a merge did, and what it could not read."""
+    """Print what a merge did, and the objects that it could not read."""
     if as_json:
         print_json(report)
         return
@@ -230,8 +230,8 @@ def reindex_command(confirm_loss: bool, as_json: bool) -> None:
 
     Run it after the functions are deployed with the new model. It can be stopped and run again at any time. On Google
     Cloud it only publishes: the embed function does the work, and the compact run after the last item switches to the
-    new index. On a laptop it does everything. It does not switch to an index that lacks items which cannot be embedded,
-    unless told so. Exit status 1 then.
+    new index. On a laptop it does everything. If some items cannot be embedded, it switches only with --confirm-loss;
+    otherwise the exit status is 1.
     """
     from visor.app import App
     from visor.storage import existing
@@ -239,7 +239,7 @@ def reindex_command(confirm_loss: bool, as_json: bool) -> None:
     with App(existing(Settings.read())) as app:
         report = app.reindex(lambda published: say(f"{published} items published"), confirm_loss=confirm_loss)
         published = -1
-        # Again, if what runs beside this took something up with the old model, or added items.
+        # Again, if other processes embedded something with the old model meanwhile, or added items.
         while app.settings.backend == "local" and not report.switched and report.published > published:
             published = report.published
             app.try_again()
@@ -262,13 +262,13 @@ def reindex_command(confirm_loss: bool, as_json: bool) -> None:
 
 @click.group("engine")
 def engine_command() -> None:
-    """Show or change what holds the index's vectors: Visor's segments, Milvus or PostgreSQL (VISOR_ENGINE)."""
+    """Show or change where the index's vectors are held: in Visor's segments, Milvus or PostgreSQL (VISOR_ENGINE)."""
 
 
 @engine_command.command("show")
 @as_json
 def engine_show_command(as_json: bool) -> None:
-    """Say where the vectors of the index are, and how many there are."""
+    """Show where the vectors of the index are, and how many there are."""
     from visor.app import App
     from visor.index.format.manifest import read_manifest
     from visor.storage import existing
@@ -295,8 +295,8 @@ def engine_show_command(as_json: bool) -> None:
 def engine_migrate_command(target: str, as_json: bool) -> None:
     """Move the index to TARGET without embedding anything again.
 
-    VISOR_ENGINE_URL names the vector engine, whichever way it goes. Set VISOR_ENGINE to TARGET afterwards, and start
-    searches again: until then they refuse, and say so.
+    VISOR_ENGINE_URL names the vector engine, in either direction. Set VISOR_ENGINE to TARGET afterwards, and restart
+    searches: until then they are refused with an error.
     """
     from visor.app import App
     from visor.storage import existing

@@ -14,9 +14,9 @@ from visor.schema.words import counted
 from visor.settings import Settings
 
 SAMPLED = 200
-"""Items whose attributes are looked at."""
+"""Number of items whose attributes are counted."""
 FEW = 0.5
-"""Share of the items below which a declared attribute is known of few."""
+"""Share of the items below which a declared attribute counts as rare."""
 
 
 @click.command("stats")
@@ -71,9 +71,9 @@ def stats_command(as_json: bool) -> None:
 
 
 def _attributes(app: Any) -> dict[str, dict[str, Any]]:
-    """By name: the type of what is declared, None where items only say it, and of how many items it is known.
+    """By name: the type of a declared attribute, None for one that only items have, and how many items have it.
 
-    What is undeclared is known of `SAMPLED` items that are spread over the index: `of` is how many were looked at.
+    Undeclared attributes are counted in `SAMPLED` items that are spread over the index: `of` is how many were read.
     """
     images = len(app.searcher)
     counted = app.searcher.facets(Filters()).attributes
@@ -89,7 +89,7 @@ def _attributes(app: Any) -> dict[str, dict[str, Any]]:
 
 
 def _links(app: Any) -> dict[str, int]:
-    """What became of links, over all sources: pushed items have theirs here, too."""
+    """The results of link checks over all sources, including pushed items."""
     from visor.link_check.state import LinkState
 
     state, _ = LinkState.load(app.stores.objects)

@@ -1,8 +1,8 @@
-"""Crawl: read a source, find out what changed since the last time, publish that and nothing else.
+"""Crawl: read a source, find out what changed since the last time, publish only the changes.
 
 A pass reads the whole catalogue once. It may take several runs: each stops before its time budget ends, and the next
 resumes at the checkpoint. Everything that a pass publishes has the pass's version, which is saved before the first
-message leaves; so a run that is killed and repeated publishes the same batches again, by name and content.
+message is sent; so a run that is killed and repeated publishes the same batches again, by name and content.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ LOG = logging.getLogger("visor.crawl")
 SAVE_EVERY = 5_000
 """Changes published between two saves of the seen-set: a killed run publishes at most these again."""
 LOSS_SHARE = 0.5
-"""A pass that misses more than this share of the items, however few they are, has to be confirmed."""
+"""The loss of more than this share of the items in a pass, however few they are, has to be confirmed."""
 
 ACTIONS: dict[Difference, Literal["embed", "update"]] = {"new": "embed", "picture": "embed", "metadata": "update"}
 LISTED_TWICE = "its key is listed more than once in one pass: the first counts"
@@ -49,12 +49,12 @@ class Crawl:
 
     Args:
         budget_s: Stop once this many seconds have passed; the next run goes on.
-        limit: Stop after this many items, for a try; the pass then stays open, and deletes nothing.
+        limit: Stop after this many items, for a trial; the pass then stays open, and deletes nothing.
         changes_max: Stop after this many changes, because no more fit the free tier today.
-        requests: Counts the downloads of what is published; stop once a host has had its requests of today.
-        confirm_loss: Delete what is gone even if that is most of the catalogue.
+        requests: Counts the downloads that published changes cause; stop once a host has had today's requests.
+        confirm_loss: Delete missing items even if they are most of the catalogue.
         dry_run: Report what would be published, through `on_change`; publish and save nothing.
-        attributes: What the owner declares of items' `extra`; where that is new, all items are updated.
+        attributes: The attributes of items' `extra` that the owner declares; if these changed, all items are updated.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Crawl:
             What the run did; it is also kept in the collection `runs`, when it starts and when it ends.
 
         Raises:
-            SourceError: The catalogue cannot be read; what was read before is published and saved.
+            SourceError: The catalogue cannot be read; items that were read before are published and saved.
             Conflict: Another crawl of this source ran meanwhile; its result stands, this run's save is dropped.
         """
         self._started = self.clock()
@@ -106,7 +106,7 @@ class Crawl:
             self._begin_pass()
             state = self._read_on()
         except QuotaReached as exc:
-            # A signal, not a failure: what was read is saved, and the next run goes on.
+            # A signal, not a failure: the state so far is saved, and the next run continues.
             self.record.why.append(f"postponed: {exc}")
             state = "postponed"
         except VisorError as exc:
@@ -136,8 +136,8 @@ class Crawl:
             self.seen.advance(number=progress.number + 1, version=version, open=True, partial=False)
 
     def _read_on(self) -> RunState:
-        """`_read`; but where the last run failed at the same checkpoint, the pass begins anew once this one does too:
-        what stands before that checkpoint would never be read again."""
+        """`_read`; but if the last run failed at this checkpoint and this one fails there, too, the pass begins again:
+        entries before that checkpoint would never be read again."""
         failed_at = self.seen.progress.failed_at
         try:
             return self._read()
@@ -184,7 +184,7 @@ class Crawl:
         )
 
     def _stop_reason(self) -> str:
-        """Why the next run has to go on; empty while this one may."""
+        """Why this run has to leave the rest to the next one; empty while it may continue."""
         if self.clock() - self._started > self.budget_s:
             return f"the run's {self.budget_s:.0f} s are used up"
         if self.limit and self.record.counts["seen"] >= self.limit:
@@ -199,10 +199,10 @@ class Crawl:
         """Take a page's items up to the limit. Returns whether that is all of them: if not, the next run takes the rest
         of this page."""
         if page.partial or page.failed_more:
-            # Rows that failed without a name may be items that are still listed: nothing may be called missing.
+            # Rows that failed without a key may be items that are still listed: no item may count as missing.
             self.seen.advance(partial=True)
         page = checked_page(page, self.attributes)
-        # Where the last run stopped within a page, it took what this pass has seen of it.
+        # If the last run stopped within a page, it took those items of the page that this pass has seen.
         left = tuple(item for item in page.items if not (self._resumes and self.seen.has_seen(item)))
         some = left[: self.limit - self.record.counts["seen"]] if self.limit else left
         page, self._resumes = msgspec.structs.replace(page, items=some), False
@@ -218,7 +218,7 @@ class Crawl:
             elif difference == "other metadata":
                 self.record.passed_over[LISTED_TWICE] += 1
             else:
-                # A source may have published a new item itself already: embed tells whether it is there.
+                # A source may have published a new item itself already: embed finds out whether it is there.
                 known = difference == "new" and getattr(self.source, "notified", False)
                 self._publish_later("update" if known else ACTIONS[difference], item)
         listed = [failure.key for failure in page.failed if failure.dropped] + list(page.unchanged)
@@ -280,14 +280,14 @@ class Crawl:
             self._flush()
 
     def _may_download(self, url: str) -> bool:
-        """Count the download that embed will make; whether that host has room for more today."""
+        """Count the download that embed will make; returns whether that host may have more today."""
         if self.requests is None or self.dry_run or not url.startswith(("http:", "https:")):
             return True
         return self.requests.reserve(url)
 
     @cached_property
     def _links(self) -> LinkState:
-        """What is known about links: one read, if there is something to publish."""
+        """The state of links: one read, if there is something to publish."""
         try:
             return LinkState.load(self.objects)[0]
         except FormatError as exc:
@@ -320,7 +320,8 @@ class Crawl:
             self.seen.generation = stored.generation
 
     def _save(self) -> None:
-        """Publish what waits, then save what was seen: a crash in between publishes again, and loses nothing."""
+        """Publish the waiting changes, then save the seen-set: after a crash in between they are published again, and
+        nothing is lost."""
         self._flush()
         if self.dry_run:
             self.seen.fold()

@@ -2,7 +2,7 @@
 
 A pushed item is published as an `update` without reading anything: embed, which reads the item's document anyway,
 embeds it if it is new or its image changed. So a push costs no Firestore read, is idempotent, and needs no seen-set.
-The greatest version wins, and versions are the time; embed sees to it that a clock that was ahead does not win.
+The greatest version wins, and versions are times; embed ensures that a clock that was ahead does not win.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ TEXTS = ("collection", "licence", "author", "group")
 
 
 class Pusher:
-    """Publishes pushed items. Thread-safe; one a process.
+    """Publishes pushed items. Thread-safe; one per process.
 
     Args:
         clock: Seconds since 1970.
         files: Also take `file:` URLs: for the library, whose caller may read those files anyway.
-        attributes: What the owner declares of items' `extra`.
+        attributes: The attributes of items' `extra` that the owner declares.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Pusher:
         self._version = 0
 
     def push_lines(self, body: bytes) -> PushAnswer:
-        """Publish the items of JSON Lines. A wrong line is refused, and the others count.
+        """Publish the items of JSON Lines. A wrong line is refused, and the others are accepted.
 
         Raises:
             RequestTooLarge: More than `LINES_MAX` items; none was accepted.

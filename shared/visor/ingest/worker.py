@@ -1,5 +1,5 @@
-"""Who takes batches and embeds them: a worker in the embedded setting; on Google Cloud, where Pub/Sub pushes them, a
-function."""
+"""Receives batches and embeds them: in a worker on a laptop; in a function on Google Cloud, where Pub/Sub pushes
+them."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from visor.telemetry.traces import span
 LOG = logging.getLogger("visor.worker")
 LEASE_S = 900.0
 BACK_OFF_S = 2.0
-"""Doubled with every attempt, unless the origin named its own time."""
+"""Doubled with every attempt, unless the origin named a time itself."""
 BACK_OFF_MAX_S = 300.0
 OURS_MAX = 5
-"""Times in a row that something of ours fails, until `drain` gives up: a store that is away, a full disk."""
+"""Failures of our own in a row (an unavailable store, a full disk) after which `drain` gives up."""
 POLL_FIRST_S, POLL_S = 0.01, 0.25
 DELIVERIES_MAX = 90
 """From this delivery on each try is the last: Pub/Sub itself gives up after 100."""
 CRAWL_EVERY_S, WORKER_PAUSE_S, MERGE_LOOK_S = 60.0, 30.0, 15.0
-"""How often `Scheduler` looks for due sources and for something to merge; its pause after an error of the worker."""
+"""How often `Scheduler` checks for due sources and for something to merge; its pause after an error of the worker."""
 MERGE_AFTER = 5_000
-"""Items that changed since the last merge, after which there is another one in the middle of a crawl."""
+"""Items changed since the last merge after which there is another merge in the middle of a crawl."""
 
 
 class Worker:
-    """Embeds what is queued in a few threads: one downloads while the model is busy with another's pictures."""
+    """Embeds queued batches in a few threads: one downloads while the model is busy with another's pictures."""
 
     def __init__(
         self,
@@ -61,8 +61,8 @@ class Worker:
         """Work until the queue is empty: everything is embedded, recorded as failed, or a dead letter.
 
         Raises:
-            VisorError: An error of ours, not of a picture: a missing model, a full disk. The batch is kept, and its
-                attempts do not count.
+            VisorError: A failure of our own, not of a picture: a missing model, a full disk. The batch is kept, and
+                its attempts do not count.
         """
         self._run(until_empty=True)
 
@@ -92,7 +92,7 @@ class Worker:
                 while thread.is_alive():
                     thread.join(0.2)
         except BaseException:
-            # As control-C: whoever catches it goes on without us, and no picture is to blame.
+            # As with control-C: whoever catches it continues without us, and no picture is to blame.
             self._stop.set()
             for message in list(self._in_hand):
                 with suppress(VisorError):
@@ -144,7 +144,7 @@ class Worker:
 
 
 class Scheduler:
-    """Crawls what is due, embeds what is queued and merges, in threads of this process, until it is stopped."""
+    """Crawls due sources, embeds queued batches and merges, in threads of this process, until it is stopped."""
 
     def __init__(
         self, queue: Queue, embedder: BatchEmbedder, *, crawl_due: Callable[[], object], merge: Callable[[], object]
@@ -169,8 +169,8 @@ class Scheduler:
             thread.start()
 
     def stop(self, wait_s: float = 30.0) -> None:
-        """End after the batches in hand, or leave them after `wait_s`: what is not finished is taken up again by the
-        next process, as after a power cut."""
+        """End after the batches in hand, or leave them after `wait_s`: the next process does unfinished ones again,
+        as after a power cut."""
         self._stop.set()
         self._worker.stop()
         self._threads[0].join(wait_s)
@@ -187,7 +187,7 @@ class Scheduler:
         self._changed += report.embedded + report.updated + report.deleted
 
     def _merge_if_due(self) -> None:
-        """Once all that waited is done, or when much was; again after a merge that failed."""
+        """Merge once all waiting batches are done, or after many changes; again after a merge that failed."""
         if self._changed and (self._changed >= MERGE_AFTER or not self._queue.waiting()):
             changed = self._changed
             LOG.info("Merged: %s", self._merge())
@@ -195,11 +195,11 @@ class Scheduler:
 
 
 class PushedBatches:
-    """Embeds what is pushed, and makes a dead letter of a batch that was tried `attempts_max` times.
+    """Embeds batches that Pub/Sub pushes, and makes a dead letter of a batch that was tried `attempts_max` times.
 
-    Pub/Sub counts deliveries, also those for which no instance was free. The tries that ran are counted here: but for
-    the first delivery before each, so that one that ends with its process counts. One that fails by something of ours
-    does not (a store that is away, a model that is missing), nor one for which a host wants to be left alone.
+    Pub/Sub also counts deliveries for which no instance was free, so tries that ran are counted here. Except for the
+    first delivery, each is counted before it runs, so that it counts even if its process ends. A try does not count if
+    it fails for a reason of our own (an unavailable store, a missing model), or because a host asked for a pause.
     """
 
     def __init__(self, embedder: BatchEmbedder, stores: Stores, attempts_max: int) -> None:
@@ -254,7 +254,7 @@ class PushedBatches:
 
 
 def counts_as_try(error: Exception) -> bool:
-    """Whether a try that ended so says something about its batch: not if something of ours failed."""
+    """Whether a try that ended with this error counts: not if the failure is our own."""
     if isinstance(error, BatchIncomplete):
         return error.counts
     return isinstance(error, ImageError | FormatError) or not isinstance(error, OURS)

@@ -1,4 +1,4 @@
-"""What can be done with an index, wherever it is, and what a search gives back."""
+"""The methods of an index, wherever it is, and the result of a search."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ if TYPE_CHECKING:
 
 NewItem: TypeAlias = PushItem | Item | Mapping[str, Any]
 Progress: TypeAlias = Callable[[int, int], None]
-"""Called with the number of items that are done, and of all."""
+"""Called with the number of items done, and of all items."""
 ANY = Filters()
 PUSH_ITEMS_MAX = 1_000
-"""Items that one push takes."""
+"""Items in one push."""
 
 
 class SearchResult(SearchAnswer, frozen=True, kw_only=True):
-    """The answer to a search, and a sequence of its matches, best first. A slice is a tuple of them."""
+    """The answer to a search, and a sequence of its matches, best first. A slice is a tuple of matches."""
 
     @overload
     def __getitem__(self, index: int) -> Match: ...
@@ -61,14 +61,14 @@ class SearchResult(SearchAnswer, frozen=True, kw_only=True):
 
     @property
     def vector(self) -> np.ndarray:
-        """The query's unit vector, float32 of shape (d,): search with it again and the image is not needed. Of shape
-        (0,) where the answer has none: words alone, `link=False`, or a picture with nothing to compare."""
+        """The query's unit vector, float32 of shape (d,): a further search with it does not need the image. Of shape
+        (0,) if the answer has none: words alone, `link=False`, or a picture with nothing to compare."""
         import numpy as np
 
         from visor.index.format.looks import LOOK_BYTES
 
         numbers = np.frombuffer(base64.b64decode(self.query.vector or ""), "<f2").astype(np.float32)
-        # A photo that was answered across the gap has labels and colours behind its unit vector.
+        # A photo that was answered across the gap has labels and colours after its unit vector.
         with np.errstate(invalid="ignore", over="ignore"):
             is_alone = abs(float(np.linalg.norm(numbers)) - 1) < 0.01
         return numbers if is_alone else numbers[: -LOOK_BYTES // 2]
@@ -80,8 +80,8 @@ Sequence.register(SearchResult)
 class Index(ABC):
     """An index of items with one image each. `visor.open` and `visor.connect` make one.
 
-    Use it as a context manager, or call `close`. Several threads may share it. It prints nothing, and what it raises on
-    purpose is a `VisorError`.
+    Use it as a context manager, or call `close`. Several threads may share it. It prints nothing, and every error that
+    it raises on purpose is a `VisorError`.
     """
 
     def __enter__(self) -> Self:
@@ -92,7 +92,7 @@ class Index(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Give back what was opened. May be called twice."""
+        """Release all resources. May be called twice."""
 
     @overload
     def search(
@@ -103,14 +103,14 @@ class Index(ABC):
         self, query: Sequence[Query], k: int = 12, filters: Filters = ANY, **options: Any
     ) -> list[SearchResult]: ...
     def search(self, query: Any = None, k: int = 12, filters: Filters = ANY, **options: Any) -> Any:
-        """The nearest items to an image, or those that words are about.
+        """The items nearest to an image, or those that match words.
 
         Args:
             query: The path of an image (`str` or `Path`), its http(s) URL, its encoded bytes, a Pillow image, a vector
-                of shape (d,) as `SearchResult.vector` gives it, an item or an item's id (32 hexadecimal digits). A
-                list of these, or an array of shape (n, d), gives a list of results. None: `text` or `examples` alone.
+                of shape (d,) as in `SearchResult.vector`, an item or an item's id (32 hexadecimal digits). A
+                list of these, or an array of shape (n, d), returns a list of results. None: `text` or `examples` alone.
             k: How many matches, from 1 to 200.
-            filters: What a match must be.
+            filters: Conditions that a match must meet.
             options: `text` (words that matches are about), `mode` ("exact" compares with every vector, "fast" scans
                 codes first), `metric` (a SciPy metric by name, on the full vectors), `box` (x, y, width and height,
                 as fractions, of the part to search for), `exclude` (boxes that do not count), `facets` (True also
@@ -133,10 +133,10 @@ class Index(ABC):
     def pages(
         self, query: Query | None = None, k: int = 200, filters: Filters = ANY, **options: Any
     ) -> Iterator[SearchResult]:
-        """The results of a search, `k` at a time, to the end. Arguments and errors as those of `search`."""
+        """The results of a search, `k` at a time, to the end. Arguments and errors as in `search`."""
         if _is_several(query):
             valid, remedy = "One picture at a time", "Call it for each"
-            raise BadRequest("Pages are asked for of several pictures at once", valid=valid, remedy=remedy)
+            raise BadRequest("Pages cannot be requested for several pictures at once", valid=valid, remedy=remedy)
         page = self.search(query, k, filters, **options)
         yield page
         while page.next is not None:
@@ -150,24 +150,24 @@ class Index(ABC):
             first, second: As `query` of `search`, but no vectors.
 
         Returns:
-            `verdict`, `similarity`, `confidence`, and the pictures as they lie over each other (base64).
+            `verdict`, `similarity`, `confidence`, and the pictures aligned with each other (base64).
         """
         pictures, uploads = zip(*(picture_of(one) for one in (first, second)), strict=True)
         return self._compare(CompareRequest(first=pictures[0], second=pictures[1]), uploads)
 
     def add(self, items: Iterable[NewItem], *, progress: Progress | None = None) -> PushAnswer:
-        """Add items, or replace those of the same key. Their source is `push`, whatever an `Item` says.
+        """Add items, or replace those with the same key. Their source is `push`, whatever an `Item` names.
 
         Args:
             items: Each a `PushItem`, a mapping of its fields (`key` and `image_url` at least) or an `Item`. An opened
-                index also takes the path of an image as `image_url`.
+                index also accepts the path of an image as `image_url`.
 
         Returns:
-            What became of each item, in order: `state` is `accepted`, or `refused` with its `reason`. An opened index
-            has embedded what it accepted; a server does so a little later.
+            The result for each item, in order: `state` is `accepted`, or `refused` with its `reason`. An opened index
+            has embedded the accepted items; a server does so a little later.
 
         Raises:
-            KeyRequired: The server wants its owner's key: `visor.connect(url, key=…)`.
+            KeyRequired: The server requires its owner's key: `visor.connect(url, key=…)`.
         """
         if not isinstance(items, Iterable):
             found = f"A value of type {type(items).__name__} holds no items"
@@ -189,11 +189,11 @@ class Index(ABC):
         confirm_loss: bool = False,
         progress: Progress | None = None,
     ) -> CrawlRun:
-        """Add the images below a folder; called again, take up what is new, changed and gone. Raises as `crawl`.
+        """Add the images below a folder; called again, follow its new, changed and deleted files. Raises as `crawl`.
 
         Args:
-            name: Of the source; by default the folder's own, with a mark of its path if another folder has that name.
-            confirm_loss: As that of `crawl`.
+            name: The source's; by default the folder's own, with a mark of its path if another folder has that name.
+            confirm_loss: As in `crawl`.
         """
         folder = given_path(path).resolve()
         if not folder.is_dir():
@@ -214,13 +214,13 @@ class Index(ABC):
         confirm_loss: bool = False,
         progress: Progress | None = None,
     ) -> CrawlRun:
-        """Read a source, embed what changed and make it searchable. The run's `state` is `empty` if there is nothing.
+        """Read a source, embed its changes and make them searchable. The run's `state` is `empty` if there is nothing.
 
         Args:
             source: The name of a source in visor.toml, or the keys that its section would have (docs/sources.md).
-            name: Of a source that is given by its keys; their `kind` by default.
-            limit: Stop after this many items, and delete none: the next call goes on from there.
-            confirm_loss: Delete what is gone even if that is more than half of the catalogue.
+            name: The name of a source that is given by its keys; by default their `kind`.
+            limit: Stop after this many items, and delete none: the next call continues from there.
+            confirm_loss: Delete missing items even if they are more than half of the catalogue.
 
         Raises:
             SettingsError: There is no such source, or its configuration is not valid.
@@ -238,15 +238,15 @@ class Index(ABC):
 
     @abstractmethod
     def delete(self, item: str | Item) -> None:
-        """Delete an item that was added with `add`. One that is not there is no error.
+        """Delete an item that was added with `add`. A missing item is not an error.
 
         Raises:
-            UnknownItem: It is of a source, which would bring it back.
+            UnknownItem: It comes from a source, which would bring it back.
         """
 
     @abstractmethod
     def compact(self) -> MergeReport:
-        """Merge what was added into segments and calibrate the confidence; `add` leaves that to you, `crawl` does it.
+        """Merge added items into segments and calibrate the confidence; `add` leaves that to you, `crawl` does it.
 
         Raises:
             BadRequest: The index is on a server, which compacts on its own.
@@ -261,22 +261,23 @@ class Index(ABC):
         originals: bool = False,
         progress: Progress | None = None,
     ) -> ExportReport:
-        """Write page, model and index into a folder that any server of static files can serve. Called again, it writes
-        what changed.
+        """Write page, model and index into a folder that any static file server can serve. Called again, it writes the
+        changes.
 
         Args:
-            title: What the page is called.
-            originals: Copy the pictures of local folders, too, with all that is in the files. A small copy of each is
-                there in any case.
+            title: The title of the page.
+            originals: Copy the pictures of local folders, too, with everything in the files. A small copy of each is
+                written in any case.
 
         Raises:
-            BadRequest: The index is empty or on a server, or something else lies in the folder.
-            StoreError: Part of the index cannot be read, or the folder not be written to; the export before is whole.
+            BadRequest: The index is empty or on a server, or the folder contains something else.
+            StoreError: Part of the index cannot be read, or the folder cannot be written to; the previous export stays
+                whole.
         """
 
     @abstractmethod
     def stats(self) -> StatsAnswer:
-        """How many images it holds, of which model, and how its searches do."""
+        """How many images it holds, of which model, and how well its searches work."""
 
     def _search_all(self, asked: list[tuple[SearchRequest, bytes | None]]) -> list[SearchResult]:
         return [self._search(request, upload) for request, upload in asked]
@@ -307,12 +308,12 @@ def _push_item(item: NewItem) -> PushItem:
 
 
 def _is_several(query: Any) -> bool:
-    """Whether a query is a list of them, or an array of shape (n, d)."""
+    """Whether a query is a list of queries, or an array of shape (n, d)."""
     return isinstance(query, list | tuple) or (hasattr(query, "dtype") and getattr(query, "ndim", 1) == 2)
 
 
 def id_of(item: str | Item) -> str:
-    """The id of an item. Raises `BadRequest` if it is none, and `UnknownItem` if no item can have it."""
+    """The id of an item. Raises `BadRequest` if it is not an id, and `UnknownItem` if no item can have it."""
     found = item.id if isinstance(item, Item) else item
     if not isinstance(found, str):
         valid, remedy = "An Item or its id", "Give `match.item`, or its `id`"

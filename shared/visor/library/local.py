@@ -38,12 +38,12 @@ logging.getLogger("visor").addHandler(logging.NullHandler())
 def open(  # noqa: A001 — `visor.open`, as in `gzip.open`
     path: str | Path | None = None, *, name: str | None = None, settings: Settings | None = None
 ) -> Index:
-    """Open an index on this machine, or begin it if there is none.
+    """Open an index on this machine, or create it if there is none.
 
     Args:
         path: The folder that holds models and indexes; by default `~/.visor`, which the command `visor` uses, too.
-        name: Of the index, one of several in that folder; `default` by default.
-        settings: All else. The environment is not read; `visor.Settings.read()` gives what it says.
+        name: The name of the index, one of several in that folder; by default `default`.
+        settings: All other settings. The environment is not read; `visor.Settings.read()` reads it.
 
     Raises:
         SettingsError: `name` cannot name an index.
@@ -52,7 +52,7 @@ def open(  # noqa: A001 — `visor.open`, as in `gzip.open`
     settings = settings or Settings()
     home = given_path(settings.home if path is None else path)
     index = name or settings.index
-    if not (isinstance(index, str) and INDEX_NAME.fullmatch(index)):  # it is a folder below that one
+    if not (isinstance(index, str) and INDEX_NAME.fullmatch(index)):  # the index is a folder below `path`
         raise SettingsError(f"{index!r:.200} cannot name an index", valid=INDEX_NAMES, remedy="Choose another name")
     return LocalIndex(msgspec.structs.replace(settings, home=home, index=index))
 
@@ -61,7 +61,7 @@ class LocalIndex(Index):
     """An index whose stores and model are opened here."""
 
     def __init__(self, settings: Settings) -> None:
-        # What was added has to be found by the next search.
+        # The next search has to find added items.
         self._settings = msgspec.structs.replace(settings, freshness_s=0.0, audit_rate=0.0)
         self._opened: App | None = App(self._settings)
 
@@ -114,7 +114,7 @@ class LocalIndex(Index):
             from visor.sources.registry import kinds
 
             valid, remedy = ", ".join(kinds()), "Add `kind` to the mapping"
-            raise SettingsError("The mapping does not say the source's kind", valid=valid, remedy=remedy)
+            raise SettingsError("The mapping does not name the source's kind", valid=valid, remedy=remedy)
         app, documents = self._app, self._app.stores.documents
         try:
             named = name or str(keys.get("kind"))
@@ -128,7 +128,7 @@ class LocalIndex(Index):
         try:
             run, again = app.crawl(opened, limit=limit, confirm_loss=confirm_loss)
         except SourceError:
-            if app.stores.queue.waiting():  # what it gave before: no other crawl would publish it again
+            if app.stores.queue.waiting():  # the items before the error: no other crawl would publish them again
                 _embed(app, 0, None)
                 app.merge()
             raise
@@ -136,7 +136,7 @@ class LocalIndex(Index):
         app.merge()
         failures = [found.data for found in documents.query(FAILURES) if before.get(found.key) != found.revision]
         codes = Counter(failure["code"] for failure in failures if failure["source"] == run.source)
-        # An image with nothing to compare is searchable all the same.
+        # An image with nothing to compare is searchable nevertheless.
         failed = run.failed + codes.total() - codes[NothingToCompare.code]
         return msgspec.structs.replace(run, failed=failed, failures={**run.failures, **codes})
 
@@ -181,7 +181,7 @@ class LocalIndex(Index):
         paths: dict[int, Path] = {}
         for number, item in enumerate(items):
             if item.image_url and "://" not in item.image_url:
-                with suppress(BadRequest):  # what can be no path is refused with the item
+                with suppress(BadRequest):  # a text that cannot be a path is refused with the item
                     paths[number] = given_path(item.image_url).resolve()
         for number, path in paths.items():
             status = path.stat() if path.is_file() else None
@@ -196,7 +196,7 @@ class LocalIndex(Index):
         failures, indexed = documents.get(FAILURES, ids), documents.get(ITEMS, ids)
 
         def outcome(pushed: PushedItem) -> PushedItem:
-            """Refused, if it was accepted and could then not be embedded."""
+            """The result as refused, if an item was accepted but could not be embedded."""
             failure, item = failures.get(pushed.id or ""), indexed.get(pushed.id or "")
             if failure is None or (item is not None and item.data["version"] >= failure.data["version"]):
                 return pushed
@@ -206,7 +206,7 @@ class LocalIndex(Index):
 
 
 def _embed(app: App, count: int, progress: Progress | None) -> None:
-    """Embed all that is queued, which is about `count` items."""
+    """Embed all queued items, about `count`."""
     done = 0
 
     def on_report(report: EmbedReport) -> None:

@@ -1,4 +1,4 @@
-"""`visor.connect`: an index on a server. Takes no model, and nothing beside an HTTP client."""
+"""`visor.connect`: an index on a server. Needs no model, and only an HTTP client."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from visor.schema.search import PICTURES, CompareAnswer, CompareRequest, Searche
 from visor.web.schema import ItemAnswer, Problem, SearchesAnswer, StatsAnswer
 
 SEARCHES_MAX = 16
-"""Searches that a server takes at once."""
+"""Searches that a server accepts at once."""
 T = TypeVar("T", bound=Record)
 HANDLES_KEPT = 256
 """Pictures whose handles are remembered, by their checksums."""
@@ -30,18 +30,18 @@ JSON, LINES = {"Content-Type": "application/json"}, {"Content-Type": "applicatio
 
 
 def connect(url: str, *, key: str = "", timeout_s: float = 60.0) -> Index:
-    """An index on a server: `visor serve`, or the search function on Google Cloud. Asks it nothing yet.
+    """An index on a server: `visor serve`, or the search function on Google Cloud. Sends no request yet.
 
     Args:
-        url: Of the server, without `/v1`.
-        key: The owner's, which `add` and `delete` need and which opens the owner's reserve to searches.
+        url: The URL of the server, without `/v1`.
+        key: The owner's key, which `add` and `delete` need and which opens the owner's reserve to searches.
         timeout_s: How long the server may be silent.
     """
     return RemoteIndex(url, key=key, timeout_s=timeout_s)
 
 
 class RemoteIndex(Index):
-    """An index behind the HTTP endpoints (docs/http.md). What they do not offer is refused with `BadRequest`."""
+    """An index behind the HTTP endpoints (docs/http.md). Methods without an endpoint raise `BadRequest`."""
 
     def __init__(self, url: str, *, key: str, timeout_s: float) -> None:
         valid, remedy = "e.g. https://search.example", "Begin it with http:// or https://"
@@ -49,8 +49,8 @@ class RemoteIndex(Index):
             raise BadRequest(f"{url!r:.200} is not the URL of a server", valid=valid, remedy=remedy)
         if not (isinstance(key, str) and key.isascii() and key.isprintable()):
             raise BadRequest(
-                "The key holds characters that no header takes" if isinstance(key, str) else f"The key is {key!r:.20}",
-                valid="Printable ASCII, without a line's end",
+                "The key has characters that no header can hold" if isinstance(key, str) else f"The key is {key!r:.20}",
+                valid="Printable ASCII, without a line end",
                 remedy="Give the owner's key as the server has it",
             )
         if timeout_s is not None and not (isinstance(timeout_s, int | float) and 0 < timeout_s <= TIMEOUT_MAX_S):
@@ -78,7 +78,7 @@ class RemoteIndex(Index):
             return self._ask("POST", "search", SearchResult, content=document, headers=JSON)
         picture = hashlib.sha256(upload).digest()
         handle = None
-        if all(getattr(request, name) is None for name in PICTURES):  # or the server says that there are two
+        if all(getattr(request, name) is None for name in PICTURES):  # else the server reports two
             with self._lock:
                 handle = self._handles.pop(picture, None)
         try:
@@ -188,6 +188,6 @@ def error_from(problem: Problem) -> VisorError:
 
 
 def _classes(kind: type[VisorError]) -> dict[str, type[VisorError]]:
-    """A class and those below it, by code; one without a code of its own is its parent."""
+    """A class and its subclasses, by code; one without its own code counts as its parent."""
     below = [_classes(child) for child in kind.__subclasses__()]
     return {code: found for children in below for code, found in children.items()} | {kind.code: kind}

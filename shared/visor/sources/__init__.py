@@ -1,6 +1,6 @@
-"""Sources: catalogues that Visor reads, and what a plug-in that adds a kind of source needs. docs/sources.md shows one.
+"""Sources: catalogues that Visor reads, and the names that a plug-in for a new kind needs. docs/sources.md shows one.
 
-Every name below is stable. `visor.errors` has the errors, `visor.testing` the contract as a test.
+Every name below is stable. The errors are in `visor.errors`, the test of the contract is in `visor.testing`.
 """
 
 from visor.errors import DropItem, NotConfigured

@@ -1,4 +1,4 @@
-"""HTTP client of the sources: retries where that may help, gives up in time, and keeps secrets out of errors."""
+"""HTTP client of the sources: retries if that may help, gives up in time, and keeps secrets out of errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from visor.sources.contract import SourceContext
 from visor.sources.parse.json import NotJson, parse_json, said_by
 
 PAGE_BYTES_MAX = 64_000_000
-"""One page of an API or a document of a site; feeds and videos are streamed and have limits of their own."""
+"""One page of an API or a document of a site; feeds and videos are streamed and have their own limits."""
 
 Answer = TypeVar("Answer")
 _JSON_LINES = re.compile(r"(?:application|text)/(?:x-)?(?:ndjson|jsonl|jsonlines|json-lines|json-seq)\Z")
@@ -46,17 +46,17 @@ class RetryingClient:
         """The response to one GET, after as many attempts as the policy allows.
 
         Raises:
-            SourceUnavailable: The server did not answer, or asks to wait longer than a run does.
-            FetchFailed: The server refused for good, or Visor does not fetch this URL. Where the URL was found and not
-                configured, that is the failure of this one page or picture; `required` makes it that of the source.
+            SourceUnavailable: The server did not answer, or asks for a longer wait than a run allows.
+            FetchFailed: The server refused for good, or Visor does not fetch this URL. If the URL was found, not
+                configured, only this page or picture fails; `required` makes the whole source fail.
         """
         options = msgspec.structs.replace(self._options, etag=etag, modified=modified)
         return self._retrying(lambda: self._context.fetcher.fetch(url, options))
 
     def get_json(self, url: str, *, check: Callable[[Any], None] | None = None) -> tuple[Any, Fetched]:
-        """`get`, and its body as JSON (`visor.sources.parse.json`), JSON Lines as a list, or XML as the object of its
-        elements. Raises as `get`: a body that was cut off, or is an error page, counts as unavailable, one that has a
-        mistake as refused.
+        """As `get`, with its body as JSON (`visor.sources.parse.json`), JSON Lines as a list, or XML as an object of
+        its elements. Raises as `get`: a body that was cut off, or is an error page, counts as unavailable, and one
+        with a mistake counts as refused.
 
         Args:
             check: Raises `FetchUnavailable` for a response that reports, with status 200, a temporary failure.
@@ -67,7 +67,7 @@ class RetryingClient:
             try:
                 answer = _parsed(fetched)
             except NotJson as exc:
-                # Of a key that was cut off, the rest could not be hidden.
+                # If a key were cut off here, the rest of it could not be hidden.
                 start = self._context.secrets.hide(fetched.body[:2000].decode("utf-8", "replace"))[:60]
                 where = str(exc).partition(": ")[0]
                 found = f"{url.partition('?')[0]} answers {start!r}, which is not JSON ({where})"
@@ -101,7 +101,7 @@ class RetryingClient:
 
     @contextmanager
     def required(self) -> Iterator[None]:
-        """For what is configured: within it, a refusal for good (`FetchFailed`) is a `SourceError` and ends the run."""
+        """For configured URLs: within it, a refusal for good (`FetchFailed`) is a `SourceError` and ends the run."""
         try:
             yield
         except FetchFailed as exc:
@@ -121,7 +121,7 @@ class RetryingClient:
 
     @contextmanager
     def _translated(self, tried: str = "") -> Iterator[None]:
-        """Within it, what a fetcher raises is what a source does."""
+        """Within it, a fetcher's errors become those that a source raises."""
         try:
             yield
         except FetchUnavailable as exc:
@@ -133,13 +133,13 @@ class RetryingClient:
             ) from None
         except (FetchFailed, FetchRefused) as exc:
             elsewhere = self._context.secrets.hide(exc.elsewhere) if isinstance(exc, FetchFailed) else ""
-            # What another host says is not a word about what was asked for.
+            # Another host's answer says nothing about the URL that was requested.
             status = exc.status if isinstance(exc, FetchFailed) and not elsewhere else None
             found = self._shown(exc) + (f": it leads to another host, {elsewhere:.200}" if elsewhere else "")
             raise FetchFailed(found, valid=exc.valid, remedy=exc.remedy, status=status) from None
 
     def _shown(self, exc: ImageError) -> str:
-        """What was found, with what the origin itself says of it, and without secrets."""
+        """What was found, with the origin's own message about it, and without secrets."""
         said = ""
         with suppress(NotJson):
             said = said_by(parse_json(exc.answer)) if exc.answer else ""
@@ -154,10 +154,10 @@ def _parsed(fetched: Fetched) -> Any:
 
 
 def _parse_xml(body: bytes) -> Any:
-    """Elements as keys with their prefixes, `@name` for attributes, `#text` beside these, lists of what is repeated."""
+    """Elements as keys with their prefixes, `@name` for attributes, `#text` next to these, lists for repetitions."""
     import xmltodict
 
     try:
         return xmltodict.parse(body)
-    except Exception as exc:  # the parser raises what a broken text leads to, and for entities ValueError
+    except Exception as exc:  # the parser raises many errors for broken text, and ValueError for entities
         raise NotJson(f"nor XML, {exc}") from exc

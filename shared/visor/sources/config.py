@@ -3,13 +3,13 @@
 [sources.shop]
 kind = "shop_api"        # which source reads it
 every = "1d"             # how often; `visor crawl` by hand ignores it
-budget_s = 1200          # a run stops after this many seconds and the next one goes on
+budget_s = 1200          # a run stops after this many seconds and the next one continues
 limit = 100_000          # or after this many items
 requests_a_day = 5_000   # or after this many requests, until tomorrow
 enabled = true
 …                        # the keys of the kind
 
-[attributes]             # what of items' `extra` they are filtered and counted by
+[attributes]             # the names in `extra` that items are filtered and counted by
 colour = "keyword"       # or "number", "flag", "date"
 """
 
@@ -35,11 +35,11 @@ from visor.sources.registry import open_source, source_class
 from visor.sources.secrets import Secrets
 
 PUSHED = "push"
-"""The source of items that their owner sends; no crawled source may have this name."""
+"""The source of items that their owner pushes; no crawled source may have this name."""
 NAME_BYTES_MAX = 200
 SOURCE_NAMES = (
-    f"Printable text without backslashes that begins with no dot, {NAME_BYTES_MAX} bytes at most; not '{PUSHED}', "
-    "which is of pushed items (POST /v1/items)"
+    f"Printable text without backslashes or a leading dot, {NAME_BYTES_MAX} bytes at most; not '{PUSHED}', "
+    "which is reserved for pushed items (POST /v1/items)"
 )
 
 _EVERY = re.compile(r"(\d{1,4})\s*(min|h|d|w)\Z")
@@ -64,7 +64,7 @@ class CommonKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class SourceEntry(Record, frozen=True, kw_only=True):
-    """One source as the file describes it, `${NAME}` not filled in."""
+    """One source as the file describes it, with `${NAME}` not filled in."""
 
     name: str
     common: CommonKeys
@@ -73,7 +73,7 @@ class SourceEntry(Record, frozen=True, kw_only=True):
 
 
 def is_source_name(name: str) -> bool:
-    """Whether a source can be called so: objects are named after it, and pushed items have a name of their own."""
+    """Whether a source can have this name: objects are named after it, and pushed items have a reserved name."""
     plain = name.isprintable() and "\\" not in name and all(p and p[0] != "." for p in name.split("/"))
     return name != PUSHED and plain and len(name.encode()) <= NAME_BYTES_MAX
 
@@ -86,7 +86,7 @@ class SourcesFile:
         path: Its name, for errors.
 
     Raises:
-        SettingsError: It is not valid; names the line and the key, and says what is valid.
+        SettingsError: It is not valid; names the line and the key, and states valid values.
     """
 
     def __init__(self, text: str, path: str | Path = CONFIGURATION_FILE) -> None:
@@ -135,7 +135,7 @@ class SourcesFile:
     def buckets(self) -> dict[str, dict[str, Any]]:
         """The buckets that its sources of kind `bucket` read, with the options to open each with.
 
-        A `${NAME}` that is not set stays: that bucket alone cannot be opened then, and the crawl says why.
+        A `${NAME}` that is not set stays: then only that bucket cannot be opened, and the crawl reports why.
         """
         secrets, found = Secrets(os.environ), dict[str, dict[str, Any]]()
         for entry in self.entries.values():

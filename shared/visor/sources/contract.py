@@ -11,14 +11,14 @@ registered in the entry-point group `visor.sources` under the name of its kind:
 
 The contract of `read`, which `visor.testing.check_source` checks:
 - Without a checkpoint it starts a pass at the beginning of the catalogue. With the checkpoint of a page of an earlier
-  call, it goes on after that page: the pages of a pass that was stopped and resumed at any point hold the same items as
-  those of one that was not. `next_pass` of a pass's last page starts the pass after it.
-- Only a page that ends a pass has no checkpoint. It is the last one that is yielded.
+  call, it continues after that page: the pages of a pass that was stopped and resumed at any point hold the same items
+  as those of an uninterrupted pass. `next_pass` of a pass's last page starts the pass after it.
+- Only the page that ends a pass has no checkpoint. It is yielded last.
 - Reading an unchanged catalogue twice yields equal items.
-- A row that cannot become an item is in `failed`, with its reason, and never stops the others. Where its key is not
-  known, or where a whole page could not be read, the failure names a `Place`: then nothing that was seen before this
-  place failed counts as missing. What was found (a link, a segment) can fail only for itself, so never ends the pass;
-  what is configured fails the source.
+- A row that cannot become an item is in `failed`, with its reason, and never stops the others. If its key is not
+  known, or a whole page could not be read, the failure names a `Place`: then no item that was known before the
+  failure counts as missing. A URL that was found (a link, a segment) can fail only for itself, so it never ends the
+  pass; a configured URL fails the source.
 - `SourceUnavailable` is raised if retrying later may help, `SourceError` if somebody has to change something.
   In both cases the pages yielded before count.
 - Memory does not grow with the catalogue.
@@ -52,21 +52,21 @@ Row = TypeVar("Row")
 
 
 class Place(str):
-    """Where something stands that could not be read and whose keys are not known: an address, `line 17`."""
+    """The place of something that could not be read and whose keys are not known: a URL, `line 17`."""
 
     __slots__ = ()
 
 
 class RowFailure(Record, frozen=True, kw_only=True):
-    """Why a row of the catalogue did not become an item, or not a whole one."""
+    """Why a row of the catalogue did not become an item, or became an incomplete one."""
 
     key: str
-    """The source's own key of the row, or the place where what failed stands."""
+    """The source's own key of the row, or the place of the failure."""
     reason: str
     dropped: bool = True
     """False: the item exists, without the value that the reason names."""
     unread: bool = False
-    """`key` is a place. Whatever items are there were not read, so that items are not missing because of this pass."""
+    """`key` is a place. Its items were not read, so this pass does not show that any items are missing."""
 
 
 class Page(Record, frozen=True, kw_only=True):
@@ -74,20 +74,20 @@ class Page(Record, frozen=True, kw_only=True):
 
     items: tuple[Item, ...] = ()
     checkpoint: Mapping[str, Any] | None = None
-    """JSON-able; given to `read`, it goes on after this page. None: this page ends the pass."""
+    """JSON-able; given to `read`, reading continues after this page. None: this page ends the pass."""
     failed: tuple[RowFailure, ...] = ()
     """A sample of the rows that failed; `failed_more` counts those beyond it."""
     failed_more: int = 0
     passed_over: Mapping[str, int] = {}
-    """What the source left out on purpose, by reason ('the page says noindex'): pages, rows or images."""
+    """Counts of pages, rows or images that the source left out on purpose, by reason ('the page says noindex')."""
     gone: tuple[str, ...] = ()
-    """Keys that the catalogue itself says are deleted."""
+    """Keys that the catalogue itself reports as deleted."""
     unchanged: tuple[str, ...] = ()
     """Keys of items that have not changed, according to a catalogue that does not repeat them (status 304)."""
     partial: bool = False
-    """This pass covers only what changed, so that an item's absence from it means nothing."""
+    """This pass covers only changes, so an item's absence from it means nothing."""
     next_pass: Mapping[str, Any] | None = None
-    """On the last page only: the checkpoint that starts the next pass (validators of what was read)."""
+    """On the last page only: the checkpoint that starts the next pass (validators of the responses)."""
 
 
 class SourceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -96,16 +96,16 @@ class SourceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 @dataclass(frozen=True, kw_only=True)
 class SourceContext:
-    """Everything that a source may use of its surroundings."""
+    """Everything outside itself that a source may use."""
 
     settings: Settings
     fetcher: StreamingFetch
     items_max: int | None = None
-    """How many items this run takes, if not all: where each item costs requests, a page need hold no more."""
+    """How many items this run takes, if not all: if each item costs requests, a page need hold no more."""
     objects: ObjectStore | None = None
-    """Where a source may keep images that have no URL of their own (frames of a video)."""
+    """Where a source may keep images that have no URL (frames of a video)."""
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ), repr=False)
-    """What `${NAME}` in a configuration stands for."""
+    """The values of `${NAME}` in a configuration."""
     secrets: Secrets = field(default_factory=Secrets, repr=False)
     clock: Callable[[], float] = time.time
     """Seconds since 1970."""
@@ -124,7 +124,7 @@ class Source(Protocol):
 
 
 class SourceKind(Protocol):
-    """The class that an entry point of `visor.sources` names."""
+    """The interface of the classes that entry points of `visor.sources` name."""
 
     Config: ClassVar[type[SourceConfig]]
 
@@ -140,7 +140,7 @@ class RowErrors:
         self.passed_over: Counter[str] = Counter()
 
     def add(self, key: str, reason: str, *, dropped: bool = True) -> None:
-        """Note a row that failed, under its own key; or, under its `Place`, something whose keys are not known."""
+        """Note a failure: of a row under its own key, of anything whose keys are not known under its `Place`."""
         if len(self.sample) < FAILED_SAMPLE_MAX:
             unread = dropped and isinstance(key, Place)
             self.sample.append(RowFailure(key=str(key), reason=reason, dropped=dropped, unread=unread))
@@ -148,7 +148,7 @@ class RowErrors:
             self.more += 1
 
     def pass_over(self, reason: str, count: int = 1) -> None:
-        """Count what is left out on purpose, under a reason that names its kind and not the single thing."""
+        """Count something that is left out on purpose, under a reason that names its kind and not the single case."""
         self.passed_over[reason] += count
 
     def clear(self) -> None:
@@ -157,7 +157,7 @@ class RowErrors:
         self.passed_over.clear()
 
     def page(self, items: Iterable[Item], **fields: Any) -> Page:
-        """The page of those items, of the rows that failed and of what was passed over."""
+        """The page with those items, the rows that failed and the counts of what was passed over."""
         return Page(
             items=tuple(items),
             failed=tuple(self.sample),
@@ -178,7 +178,7 @@ def page_of(
 
     Args:
         rows: Each with its own key, or with its `Place` if it has none.
-        errors: What is already known to have failed.
+        errors: Failures that are already known.
         fields: The other fields of `Page`: `checkpoint`, `partial`, `next_pass`.
     """
     items: list[Item] = []
@@ -195,26 +195,26 @@ def page_of(
 
 
 def remade(page: Page, make: Callable[[Item, RowErrors], Item | None]) -> Page:
-    """The page with each item as `make` gives it; as in `page_of`, one that it refuses is a row that failed."""
+    """The page with each item as `make` returns it; as in `page_of`, an item that it refuses is a row that failed."""
     made = page_of(((str(item.key), item) for item in page.items), make)
     failed, more = page.failed + made.failed, page.failed_more + made.failed_more
     return msgspec.structs.replace(page, items=made.items, failed=failed, failed_more=more)
 
 
 def checked_page(page: Page, attributes: Mapping[str, AttributeType] | None = None) -> Page:
-    """The page with each item as `checked_item` gives it, and a note of each price that is none."""
+    """The page with each item as `checked_item` returns it, and a note of each price that is not valid."""
 
     def make(item: Item, errors: RowErrors) -> Item:
         checked = checked_item(item, attributes)
         if item.price is not None and checked.price is None:
-            errors.add(item.key, f"its price '{item.price:g}' is none; valid: 0 to {PRICE_MAX:g}", dropped=False)
+            errors.add(item.key, f"its price '{item.price:g}' is not valid; valid: 0 to {PRICE_MAX:g}", dropped=False)
         return checked
 
     return remade(page, make)
 
 
 def slices(rows: Iterator[Row], size: int) -> Iterator[tuple[list[Row], bool]]:
-    """At most `size` rows at a time, each slice with whether it is the last. No rows are one empty slice."""
+    """Slices of at most `size` rows, each with whether it is the last. Without rows there is one empty slice."""
     some = list(islice(rows, size))
     while following := list(islice(rows, size)):
         yield some, False

@@ -22,7 +22,7 @@ _URLS = frozenset({"image_url", "page_url"})
 
 @contextmanager
 def without_secrets(secrets: Secrets) -> Iterator[None]:
-    """Within it, no error shows a secret."""
+    """Within this context, no error shows a secret."""
     try:
         yield
     except VisorError as exc:
@@ -32,7 +32,7 @@ def without_secrets(secrets: Secrets) -> Iterator[None]:
 
 
 class GuardedSource:
-    """A source of whose items no value holds a secret of its configuration. All else is the source's own."""
+    """A source whose items hold no secret of its configuration. Everything else is the inner source's own."""
 
     def __init__(self, source: Source, secrets: Secrets) -> None:
         self.name = source.name
@@ -43,7 +43,7 @@ class GuardedSource:
 
     def read(self, checkpoint: Mapping[str, Any] | None) -> Iterator[Page]:
         """See `visor.sources.contract` for the contract."""
-        # An API may tell a key in what it says of an error.
+        # An API may repeat a key in its error message.
         with without_secrets(self._secrets):
             for page in self._source.read(checkpoint):
                 yield self._guarded(page)
@@ -76,7 +76,7 @@ class GuardedSource:
         return None if is_lost else msgspec.structs.replace(item, **lost)
 
     def _safe(self, value: str, *, is_url: bool) -> str | None:
-        """The value, or an address without its query, if that holds no secret. A host is none: its name is public."""
+        """The value, or a URL without its query, if that holds no secret. A host is no secret: its name is public."""
         if not is_url:
             return value if self._secrets.name_in(value) is None else None
         try:

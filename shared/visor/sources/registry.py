@@ -31,7 +31,7 @@ def load_kind(kind: str, key: str = "kind") -> SourceKind:
 
     Raises:
         SettingsError: No plug-in of that name is installed.
-        NotConfigured: It is, and a library that it needs is not.
+        NotConfigured: The plug-in is installed, but a library that it needs is not.
     """
     installed = kinds()
     if kind not in installed:
@@ -63,8 +63,8 @@ def open_source(name: str, config: Mapping[str, Any], context: SourceContext) ->
     """The source that `config` describes: its `kind`, and the keys of that kind.
 
     Raises:
-        SettingsError: The configuration is not valid; says which key, what was found and what is valid.
-        NotConfigured: The source cannot be used here as things are.
+        SettingsError: The configuration is not valid; names the key, what was found and what is valid.
+        NotConfigured: The source cannot be used here at present.
     """
     kind, cls, own = source_class(name, config)
     secrets = Secrets(context.environ)
@@ -80,7 +80,7 @@ def source_class(name: str, config: Mapping[str, Any]) -> tuple[str, SourceKind,
     kind = config.get("kind")
     if not isinstance(kind, str):
         raise SettingsError(
-            f"The source '{name}' does not say its kind",
+            f"The source '{name}' does not name its kind",
             valid=", ".join(kinds()),
             remedy=f'Add kind = "…" to [sources.{name}]',
         )

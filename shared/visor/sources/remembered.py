@@ -1,6 +1,6 @@
-"""What an index on this machine remembers of its sources: the folders and buckets that it was filled from.
+"""Remembers the sources of an index on this machine: the folders and buckets that it was filled from.
 
-So a later process may read their images, without the argument or the visor.toml that named them.
+A later process may then read their images, without the argument or the visor.toml that named them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from visor.schema.items import Record, as_document, as_records, item_id
 from visor.storage.documents import Delete, DocumentStore, Put
 
 WHERE = {"folder": "path", "bucket": "url"}
-"""By kind that is remembered: the key that says what is read."""
+"""For each kind that is remembered, the key that names what is read."""
 
 
 class Remembered(Record, frozen=True, kw_only=True):
@@ -27,11 +27,11 @@ class Remembered(Record, frozen=True, kw_only=True):
 
 
 def remember(documents: DocumentStore, name: str, config: Mapping[str, Any], folders: Iterable[str] = ()) -> bool:
-    """Note what a source reads; true if that is news. Sources of other kinds need no permission.
+    """Note what a source reads; returns whether that is new. Sources of other kinds need no permission.
 
     Args:
         config: The keys of its section. Values that could be secrets are not kept.
-        folders: Others whose files its items name.
+        folders: Other folders whose files its items name.
 
     Raises:
         SettingsError: The index knows that name as another folder or bucket.
@@ -63,7 +63,7 @@ def remembered(documents: DocumentStore) -> Iterator[tuple[str, dict[str, Any] |
 
 
 def forget(documents: DocumentStore, name: str) -> None:
-    """Allow no longer what the source was allowed."""
+    """Withdraw what the source was allowed to read."""
     documents.commit([Delete(collection=SOURCES, key=_key(name))])
 
 
@@ -72,7 +72,7 @@ def _all(documents: DocumentStore) -> list[Remembered]:
 
 
 def _key(name: str) -> str:
-    """Names of folders may hold what no document's key takes."""
+    """A document's key for a source; names of folders may have characters that keys may not."""
     return item_id("source", name)
 
 

@@ -1,4 +1,4 @@
-"""Writes a package with a new kind of source: one that works, to be changed."""
+"""Writes a package with a new kind of source, which works and is meant to be changed."""
 
 from __future__ import annotations
 

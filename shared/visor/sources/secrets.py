@@ -39,7 +39,7 @@ class Secrets:
         return value
 
     def hide(self, text: str) -> str:
-        """`text` with every value that was filled in replaced by its `${NAME}`, however it is escaped in a URL, in JSON
+        """`text` in which each value that was filled in is its `${NAME}` again, however it is escaped in a URL, in JSON
         or by Python."""
         for name, value in sorted(self._used.items(), key=lambda used: -len(used[1])):
             text = _any_spelling(value).sub("${" + name + "}", text)
@@ -67,7 +67,7 @@ class Secrets:
                 f"{where or 'The configuration'} names the environment variable {name}, which is not set",
                 remedy=f"Set {name} where the crawl runs (a secret of the function on Google Cloud)",
             )
-        # Files that hold a secret often end with a line; no header may.
+        # Files that hold a secret often end with a line end; a header must not.
         value = value.strip("\r\n")
         if len(value) >= _LENGTH_MIN:
             self._used[name] = value

@@ -1,1 +1,1 @@
-"""Web: what does the search function say over HTTP?"""
+"""Web: what does the search function answer over HTTP?"""

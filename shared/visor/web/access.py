@@ -1,4 +1,4 @@
-"""Access: who may send which request now. Nobody may spend the money of an owner whose endpoint is public."""
+"""Access: who may send which request now, so that nobody can spend the money of an owner whose endpoint is public."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ KEY_HEADER = "X-Visor-Key"
 KEY_FILE = "owner_key"
 """Below `VISOR_HOME`: the key that a laptop makes for its owner."""
 DOWNLOADS = 3
-"""Times that one client may download the model at once; then once an hour."""
+"""How often one client may download the model at once; then once an hour."""
 BILLED_S = 0.1
 """The shortest time that Cloud Run bills for a request."""
 _SEND_KEY = f"Send the owner's key in the header {KEY_HEADER}"
 
 
 def local_key(home: Path) -> str:
-    """The owner's key on this machine, made when it is first asked for, in a file that only its user can read.
+    """The owner's key on this machine, made when it is first needed, in a file that only its user can read.
 
     Raises:
         SettingsError: The file cannot be written or read.
@@ -44,7 +44,7 @@ def local_key(home: Path) -> str:
             made = path.with_name(f".{KEY_FILE}.{secrets.token_hex(4)}")
             with os.fdopen(os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
                 file.write(secrets.token_urlsafe(32))
-            with suppress(FileExistsError):  # Of two processes one wins, and both read the same.
+            with suppress(FileExistsError):  # If two processes write, one wins, and both read the same key.
                 path.hardlink_to(made)
             made.unlink()
         path.chmod(0o600)
@@ -58,8 +58,8 @@ def local_key(home: Path) -> str:
 
 
 class AccessPolicy:
-    """Admits a request, or says when to try again. On a laptop searches are not limited; the owner's actions need the
-    key there, too."""
+    """Admits a request, or refuses it with the time of the next try. On a laptop searches are not limited; the owner's
+    actions need the key there, too."""
 
     def __init__(self, settings: Settings, meter: Meter) -> None:
         self.settings, self.meter = settings, meter
@@ -69,16 +69,16 @@ class AccessPolicy:
             "reading": RateLimiter(per_minute=settings.reads_per_minute, burst=settings.reads_burst),
         }
         self._downloads = RateLimiter(per_minute=1 / 60, burst=DOWNLOADS)
-        # A device asks once for a model and keeps the answer, a page load never: these are devices at one address.
+        # A device requests a model once and keeps it, so page loads do not count: these are devices at one address.
         self._models = RateLimiter(per_minute=1, burst=10 * DOWNLOADS)
         self._guesses = RateLimiter(per_minute=10, burst=40)
 
     def admit(self, access: Access, request: Request) -> bool:
-        """Admit one request, before anything of its body is read. Returns whether its sender is the owner.
+        """Admit one request, before any of its body is read. Returns whether its sender is the owner.
 
         Raises:
             KeyRequired: The request needs the owner's key and does not carry it.
-            QuotaReached: This client asks too often, or the free tier is used up.
+            QuotaReached: This client sends requests too often, or the free tier is used up.
         """
         if access == "free":
             return False
@@ -97,24 +97,25 @@ class AccessPolicy:
         return owner
 
     def admit_download(self, request: Request, owner: bool, sent_bytes: int, model_bytes: int) -> None:
-        """Admit so many bytes of a model's files, before they are sent.
+        """Admit this many bytes of a model's files, before they are sent.
 
         Raises:
-            QuotaReached: This client has had the model often enough, or searches need what is left of the free tier.
+            QuotaReached: This client has downloaded the model too often, or searches need the rest of the free tier.
         """
         if self.is_local or not sent_bytes:
             return
         if not owner:
             self._downloads.take(self.client(request), sent_bytes / model_bytes)
         self.meter.allow("model", sent_bytes / 1e6, owner=owner)
-        # Its bytes are counted with the answer, but not how long they take to be sent.
+        # Its bytes are counted with the answer, but the time to send them is not.
         self.meter.add("model", sent_bytes / 1e6, response_bytes=0)
 
     def admit_model(self, request: Request, owner: bool, model_bytes: int) -> None:
-        """Admit that a device, which asks what the model is, has its files from the owner's bucket: no meter sees that.
+        """Admit a device's download of the model from the owner's bucket, when it requests the model's description: no
+        meter sees the download itself.
 
         Raises:
-            QuotaReached: This client has asked too often, or no download is left of the bucket's share.
+            QuotaReached: This client has sent requests too often, or the bucket's share has no download left.
         """
         if self.is_local or self.settings.models_from != "bucket" or not model_bytes:
             return
@@ -125,7 +126,7 @@ class AccessPolicy:
         self.meter.add("runtime")
 
     def offers_model(self, model_bytes: int) -> bool:
-        """Whether devices may have the model without being told to."""
+        """Whether devices may download the model on their own."""
         if self.is_local or self.settings.models_from == "elsewhere":
             return True
         return self.settings.models_from == "bucket" and self.meter.headroom("bucket_model") * 1e6 >= model_bytes
@@ -133,18 +134,18 @@ class AccessPolicy:
     def check_address(self, request: Request) -> None:
         """On a laptop, refuse names that are not this machine's, and pages of others.
 
-        Whoever controls a name can have it lead here, and then is, to a browser, the origin of what we answer.
+        Whoever controls a name can point it here, and a browser then takes our answers for that name's own.
 
         Raises:
-            Forbidden: Says which.
+            Forbidden: Names the host or page that was refused.
         """
         if not self.is_local:
             return
         if not self._is_own(request.host):
             raise Forbidden(
-                f"This server was called {request.host!r:.100}",
+                f"The request is addressed to {request.host!r:.100}",
                 valid=", ".join(("localhost, IP addresses", *self.settings.hosts)),
-                remedy="Call it by one of these, or name it in VISOR_HOSTS",
+                remedy="Use one of these names, or add yours to VISOR_HOSTS",
             )
         origin = request.headers.get("Origin")
         others = self.settings.cors_origins
@@ -152,16 +153,16 @@ class AccessPolicy:
         if origin is None or origin in (*own, *others) or "*" in others:
             return
         raise Forbidden(
-            f"A page of {origin!r:.100} asks",
+            f"The request comes from a page of {origin!r:.100}",
             valid="This server's own page",
             remedy="Name the origin in VISOR_CORS_ORIGINS if it is yours",
         )
 
     def check_metric(self, owner: bool) -> None:
-        """Where it is paid for, a metric is the owner's: it reads the full vectors of all items.
+        """Where reads are paid for, only the owner may search by a metric: it reads the full vectors of all items.
 
         Raises:
-            KeyRequired: It is not.
+            KeyRequired: The sender is not the owner.
         """
         if not (owner or self.is_local):
             raise self._no_key("A metric reads all vectors, and is for the owner")
@@ -180,10 +181,10 @@ class AccessPolicy:
         response_bytes: int,
         used: Mapping[str, float],
     ) -> None:
-        """Count one answered request of n searches, also a refused one: Cloud Run bills each for at least 0.1 s."""
+        """Count one answered request of n searches, even a refused one: Cloud Run bills each for at least 0.1 s."""
         self.meter.add(kind, seconds=max(seconds, BILLED_S), response_bytes=response_bytes, used=used)
         if n > 1:
-            # One request to Cloud Run, and as busy as it was.
+            # One request to Cloud Run, with the time that it took.
             self.meter.use({}, {kind: n - 1.0})
 
     def charge(
@@ -196,7 +197,7 @@ class AccessPolicy:
         admitted: int = 1,
         pictures: int = 0,
     ) -> None:
-        """Take from the client's rate what the request read or embedded beyond the usual ones that were admitted."""
+        """Charge the client's rate for what the request read or embedded beyond the usual amount that was admitted."""
         if owner or self.is_local or (access != "search" and access != "reading"):
             return
         reads = used.get("firestore_reads", 0) + used.get("class_b", 0)
@@ -204,10 +205,10 @@ class AccessPolicy:
             self._limiters[access].take(self.client(request), extra, owed=True)
 
     def _is_owner(self, request: Request, *, must: bool) -> bool:
-        """Whether the request carries the key. After too many wrong ones a client's next are not looked at.
+        """Whether the request carries the key. After too many wrong keys, a client's next ones are not checked.
 
         Raises:
-            QuotaReached: So it is, and the request needs the key (`must`).
+            QuotaReached: The client sent too many wrong keys, and the request needs the key (`must`).
         """
         key, given = self.settings.owner_key, request.headers.get(KEY_HEADER)
         if not key or given is None:
@@ -237,5 +238,5 @@ class AccessPolicy:
     def _no_key(self, valid: str) -> KeyRequired:
         remedy = _SEND_KEY if self.settings.owner_key else "Set VISOR_OWNER_KEY: without it nobody may"
         if self.is_local:
-            remedy += f"; `visor serve` prints it, and it lies in {KEY_FILE} below VISOR_HOME"
+            remedy += f"; `visor serve` prints it, and it is in {KEY_FILE} below VISOR_HOME"
         return KeyRequired(f"The request has no valid {KEY_HEADER}", valid=valid, remedy=remedy)

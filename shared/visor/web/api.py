@@ -85,7 +85,7 @@ FEEDBACK_BYTES_MAX = 100_000
 """A vector in base64 is 9 KB."""
 YEAR_S = 31_536_000
 PACKED_FROM = 1_000
-"""Bytes from which JSON is compressed: an answer of 12 matches has 19 KB, or 9 KB after 0.2 ms."""
+"""Bytes from which on JSON is compressed: an answer of 12 matches has 19 KB, or 9 KB after 0.2 ms."""
 
 
 class HttpApi:
@@ -105,12 +105,12 @@ class HttpApi:
     ) -> None:
         """
         Args:
-            service: Gives the service of the current index. Called once per request, since the index may change.
-            pusher: Makes what accepts pushed items, when the first of them arrives; None: they are refused.
+            service: Returns the service of the current index. Called once per request, since the index may change.
+            pusher: Makes the pusher when the first pushed item arrives; None: pushed items are refused.
             objects: Where video frames are stored, for their thumbnails.
-            read_image: Gives the bytes of an item's image, to explain matches; None: they are not explained.
-            metrics: What the process counts, told by `GET /metrics`.
-            pipeline: Gives what is told there of queue and sources.
+            read_image: Returns the bytes of an item's image, to explain matches; None: they are not explained.
+            metrics: The counts of this process, which `GET /metrics` reports.
+            pipeline: Returns the metrics of queue and sources for it.
         """
         self.service, self.settings, self.access, self.objects = service, settings, access, objects
         self._pusher, self._read_image = pusher, read_image
@@ -269,7 +269,7 @@ class HttpApi:
             return _json(Comparer(service, self._read_image).compare(body))
 
     def _slot(self, body: SearchRequest) -> AbstractContextManager[None]:
-        """What a search waits for that costs more than others, so that it does not keep all threads."""
+        """What an expensive search waits for, so that such searches do not occupy all threads."""
         fetches = body.url is not None or any(one.url is not None for one in body.examples)
         slots = self._metric_slots if body.metric is not None else self._fetches if fetches else None
         return slots.slot() if slots is not None else nullcontext()
@@ -361,7 +361,7 @@ class HttpApi:
         if not model.allowed:
             raise Forbidden(model.reason, valid="image, url, vector, item or handle", remedy="Send the picture")
         if sha256 not in {file.sha256 for file in model.files}:
-            found, remedy = f"There is no file {sha256:.64}", "Ask GET /v1/model again: the model may be another now"
+            found, remedy = f"There is no file {sha256:.64}", "Request GET /v1/model again: the model may have changed"
             raise UnknownItem(found, valid="Those that GET /v1/model names", remedy=remedy)
         path = self.service().embedder.path_of(sha256)
         response = send_file(path, request.environ, BYTES, etag=sha256, max_age=YEAR_S)
@@ -380,7 +380,7 @@ class HttpApi:
         return _json(self.stats())
 
     def stats(self) -> StatsAnswer:
-        """What the index holds and how this process is doing."""
+        """The contents of the index and the state of this process."""
         service = self.service()
         searcher, model = service.searcher, service.embedder.description
         searcher.refresh()
@@ -420,7 +420,7 @@ class HttpApi:
         return Response(self.metrics_text(), content_type=CONTENT_TYPE)
 
     def metrics_text(self) -> str:
-        """What `GET /metrics` tells, for whoever asks by the private port, too."""
+        """The answer of `GET /metrics`, and of the private port."""
         collectors: dict[str, Collector] = {
             "index": lambda: index_families(self.service()),
             "meters": lambda: meter_families(self.access.meter),
@@ -455,7 +455,7 @@ class HttpApi:
 
 
 def _pack(request: Request, response: WerkzeugResponse) -> None:
-    """Compress what is worth it, where its reader takes that: what is sent is free up to an allowance."""
+    """Compress a response if that pays off and its reader accepts it: sent bytes are free up to an allowance."""
     if not (response.is_json or response.mimetype == TEXT):
         return
     response.vary.add("Accept-Encoding")
@@ -465,7 +465,7 @@ def _pack(request: Request, response: WerkzeugResponse) -> None:
 
 
 def _single(request: Request, name: str, default: str) -> str:
-    """A parameter of a query string. Raises BadRequest: it is given more than once."""
+    """A parameter of a query string. Raises BadRequest if it is given more than once."""
     given = request.args.getlist(name) or [default]
     if len(given) > 1:
         raise BadRequest(f"{name} is given {len(given)} times", valid=f"One {name}", remedy="Leave the others out")
@@ -473,7 +473,7 @@ def _single(request: Request, name: str, default: str) -> str:
 
 
 def _text(request: Request) -> str:
-    """The words of a query string. Raises BadRequest: there are too many, or several texts."""
+    """The words of a query string. Raises BadRequest if there are too many, or several texts."""
     text = _single(request, "text", "")
     if len(text) > TEXT_MAX:
         raise BadRequest(f"text has {len(text)} characters", valid=f"At most {TEXT_MAX}", remedy="Shorten it")

@@ -34,7 +34,7 @@ S = TypeVar("S", bound=SearchRequest)
 
 
 def read_request_body(request: Request, *, bytes_max: int, within_s: float) -> bytes:
-    """Read the whole body. `get_data`, `files` and `form` of the request then give the same bytes.
+    """Read the whole body. `get_data`, `files` and `form` of the request then return the same bytes.
 
     Raises:
         RequestTooLarge: It has more than `bytes_max`.
@@ -49,7 +49,7 @@ def read_request_body(request: Request, *, bytes_max: int, within_s: float) -> b
         try:
             for chunk in _chunks(request, most=bytes_max + 1):
                 body.write(chunk)
-        except Exception as exc:  # noqa: BLE001 — gunicorn's errors have no base of their own
+        except Exception as exc:  # noqa: BLE001 — gunicorn's errors have no common base
             broken = exc
     size = body.tell()
     if size > bytes_max:
@@ -80,7 +80,7 @@ def drain(request: Request) -> None:
 
 
 def read_search(request: Request, body: bytes, kind: type[S]) -> tuple[S, bytes | None]:
-    """The request document, and the image sent beside it.
+    """The request document, and the image sent with it.
 
     Raises:
         BadRequest, UnsupportedMediaType: It cannot be read.
@@ -88,7 +88,7 @@ def read_search(request: Request, body: bytes, kind: type[S]) -> tuple[S, bytes 
     if request.mimetype == JSON:
         return read_document(body, kind), None
     if request.mimetype == FORM:
-        # A part is the same whether it was sent as a file or as a field.
+        # A part counts the same whether it was sent as a file or as a field.
         sent: list[tuple[str, FileStorage | str]] = [*request.files.items(multi=True), *request.form.items(multi=True)]
         parts = dict(sent)
         if "image" not in parts or len(sent) > len(parts) or not parts.keys() <= {"image", "request"}:
@@ -109,10 +109,10 @@ def _part_bytes(part: FileStorage | str | None) -> bytes:
 
 
 def read_document(body: bytes, kind: type[T]) -> T:
-    """The record that a JSON document is.
+    """The record in a JSON document.
 
     Raises:
-        BadRequest: It is not valid; the message says where.
+        BadRequest: It is not valid; the message names the place.
     """
     try:
         return msgspec.json.decode(body, type=kind)

@@ -22,7 +22,7 @@ class CloudFormatter(logging.Formatter):
     """One line of JSON per record: the message and the attributes in `CARRIED`, never an image's bytes.
 
     Args:
-        project: Whose trace of the current request is named; empty: none is.
+        project: The project in whose traces the current request is named; empty: it is not named.
     """
 
     def __init__(self, project: str = "") -> None:
@@ -41,7 +41,7 @@ class CloudFormatter(logging.Formatter):
             line["logging.googleapis.com/trace"] = trace
         if record.exc_info:
             line["message"] = f"{line['message']}\n{self.formatException(record.exc_info)}"
-        # What follows the question mark of a URL may be what opens it: a signature, a key.
+        # The query of a URL may hold the secret that opens it: a signature, a key.
         line["message"] = QUERY.sub(r"\1?…", str(line["message"]))
         return json.dumps(line, ensure_ascii=False, default=str)
 

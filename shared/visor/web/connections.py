@@ -1,5 +1,5 @@
-"""Connections of waitress: a request that is broken, too large or does not arrive in time is answered with a problem
-document, too, though no application ever sees it."""
+"""Connections of waitress: a request that is broken, too large or late is also answered with a problem document,
+though no application ever sees it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from visor.web.problems import problem_of
 
 
 class _Refused(Error):  # type: ignore[misc]
-    """waitress's own, with what Visor says of it."""
+    """waitress's own error, as Visor reports it."""
 
     def __init__(self, said: VisorError) -> None:
         super().__init__(said.found)
@@ -45,14 +45,14 @@ class _Refusal(ErrorTask):  # type: ignore[misc]
 
 
 class Channel(HTTPChannel):  # type: ignore[misc]
-    """A connection that says why it is closed."""
+    """A connection that reports why it is closed."""
 
     parser_class, error_task_class = _Parser, _Refusal
     request: Any
     requests: list[Any]
 
     def refuse_if_late(self, now: float, within_s: float) -> None:
-        """Answer a request that has begun, and not arrived `within_s`, or of which nothing more comes."""
+        """Answer a request that has begun, but has not arrived `within_s`, or of which nothing more arrives."""
         with self.requests_lock:
             late = self.request
             is_late = late is not None and now - late.since > within_s
@@ -72,7 +72,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
 
 
 def refuse_late(server: TcpWSGIServer, now: float, within_s: float) -> None:
-    """What `server.maintenance` does, with an answer for those that have begun a request."""
+    """As `server.maintenance`, with an answer for connections that have begun a request."""
     for channel in list(server.active_channels.values()):
         channel.refuse_if_late(now, within_s)
     TcpWSGIServer.maintenance(server, now)

@@ -1,6 +1,6 @@
-"""What `GET /metrics` tells beside what the process counted: of the index, the meters, the queue and the sources.
+"""What `GET /metrics` reports in addition to the process's counts: about index, meters, queue and sources.
 
-Each part is collected by itself: where one cannot be read, the others are told, and `visor_collector_up` says so.
+Each part is collected separately: if one cannot be read, the others are reported, and `visor_collector_up` shows it.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from visor.telemetry.metrics import Family, Metrics, exposition, gauge, process_
 
 LOG = logging.getLogger("visor.web")
 RUNS_READ = 20
-"""Of each source."""
+"""Latest runs of each source that are read."""
 Collector = Callable[[], Iterable[Family]]
 
 
 def metrics_text(metrics: Metrics, collectors: Mapping[str, Collector]) -> str:
-    """All of it, in Prometheus' text format."""
+    """All metrics, in Prometheus' text format."""
     families = [*metrics.families(), *process_families()]
     up = []
     for name, collect in collectors.items():
@@ -42,7 +42,7 @@ def metrics_text(metrics: Metrics, collectors: Mapping[str, Collector]) -> str:
 
 
 def index_families(service: SearchService) -> Iterator[Family]:
-    """Of the index that is searched. Raises as `SearchService.refresh`."""
+    """Metrics of the index that is searched. Raises as `SearchService.refresh`."""
     service.refresh()
     searcher = service.searcher
     build = {"version": __version__, "model": service.embedder.fingerprint}
@@ -62,7 +62,7 @@ def index_families(service: SearchService) -> Iterator[Family]:
 
 
 def meter_families(meter: Meter) -> Iterator[Family]:
-    """What was used of the free tier and of the budget, by resource, in its own unit (seconds, bytes, operations)."""
+    """Use of the free tier and of the budget, by resource, in its own unit (seconds, bytes, operations)."""
     readings = [({"resource": one.resource, "service": one.service, "per": one.per}, one) for one in meter.readings()]
     yield gauge("visor_meter_used", "Used this day or month.", *((labels, one.used) for labels, one in readings))
     yield gauge("visor_meter_allowed", "Where Visor stops.", *((labels, one.limit) for labels, one in readings))
@@ -72,8 +72,8 @@ def meter_families(meter: Meter) -> Iterator[Family]:
 
 
 class Pipeline:
-    """Of the queue and the sources of an index on this machine, read at most every `fresh_s` seconds. On Google Cloud
-    each look would be paid for, and Cloud Monitoring has the queue."""
+    """Metrics of the queue and the sources of an index on this machine, read at most every `fresh_s` seconds. On Google
+    Cloud each read would be paid for, and Cloud Monitoring has the queue."""
 
     def __init__(self, stores: Stores, configuration: Callable[[], SourcesFile], fresh_s: float) -> None:
         self._stores, self._configuration, self._fresh_s = stores, configuration, fresh_s

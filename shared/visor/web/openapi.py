@@ -62,13 +62,14 @@ EXAMPLES: dict[str, dict[str, dict[str, Any]]] = {
     },
     "suggest": {"The beginning of a word": {"text": "green app"}},
 }
-"""By the endpoint's name: what to send, by what it shows. Items, addresses, handles and cursors are the reader's."""
+"""Examples of requests by the endpoint's name and by what they show. Readers fill in their own items, URLs, handles and
+cursors."""
 
 
 def document() -> dict[str, Any]:
     """OpenAPI 3.1 of every endpoint."""
     described = [endpoint for endpoint in ENDPOINTS if endpoint.is_described]
-    # Keys stay in the order that docs/openapi.json has always had, so that it stays the same byte for byte.
+    # Keys keep the order that docs/openapi.json has always had, so that it stays the same byte for byte.
     in_order = sorted(described, key=lambda one: one.name != "search" and one.method != "GET")
     records = [record for one in in_order for record in (one.request, one.answer) if record]
     _, components = msgspec.json.schema_components([*records, Problem], ref_template="#/components/schemas/{name}")
@@ -103,7 +104,7 @@ def document() -> dict[str, Any]:
 
 
 def _only(name: str) -> dict[str, Any]:
-    """That this field of a request is the one that is there."""
+    """The schema that requires this field of a request."""
     return {"required": [name], "properties": {name: {"type": "object" if name == "seen" else "string"}}}
 
 
@@ -129,7 +130,7 @@ def _shown(endpoint: Endpoint, parameter: str) -> dict[str, Any]:
 
 
 def _bodies(request: type[Record], also: str) -> dict[str, Any]:
-    """By media type, what a request may send: the document alone, beside a picture, or one a line."""
+    """By media type, the body that a request may send: the document alone, with a picture, or one per line."""
     bodies: dict[str, Any] = {JSON: {"schema": _reference(request)}}
     if also == FORM:
         name = request.__name__

@@ -14,13 +14,13 @@ from visor.web.schema import Problem
 _REMEDIES = {
     404: "Correct the URL",
     405: "Use a method that the URL has",
-    416: "Ask for a range within the file, or for all of it",
+    416: "Request a range within the file, or all of it",
     422: "Send another picture",
     429: "Try again later",
     503: "Try again in a moment",
     500: "Tell whoever runs this server; its log says more",
 }
-"""What to do by status, where an error itself does not say it."""
+"""Remedies by status, for errors that have none themselves."""
 
 
 def status_of(exc: VisorError) -> int:
@@ -61,7 +61,7 @@ def http_problem(request: Request, status: int, found: str, *, valid: str = "", 
     """The response for a request that no endpoint answered: a wrong path or method, or a bug of ours."""
     title = {404: "Not found", 405: "Method not allowed", 500: "Internal error"}.get(status, "Bad request")
     remedy = remedy or _remedy(status)
-    # All paths, which are what is valid, would make it a long sentence.
+    # All valid paths would make it a long sentence.
     detail = f"{request.method} {request.path}: {VisorError(found, remedy=remedy)}"
     said = Problem(
         type="about:blank", title=title, status=status, detail=detail, found=found, valid=valid, remedy=remedy

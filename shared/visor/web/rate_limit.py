@@ -2,8 +2,8 @@
 
 In memory, because a bucket in Firestore would cost a read and a write per search, as much as it protects. The loss is
 bounded: Terraform allows two instances, so a client gets at most twice its rate, and the meters, which are in
-Firestore, limit what all clients together can use. A restart does not help a client: one that a new instance has not
-seen starts with the tokens that it would have earned over the instance's own age, not with a full bucket.
+Firestore, limit the use by all clients together. A restart does not help a client: in a new instance, an unknown
+client starts with the tokens that it would have earned over the instance's own age, not with a full bucket.
 """
 
 from __future__ import annotations
@@ -52,10 +52,11 @@ def client_of(forwarded_for: str | None, remote_address: str | None, *, behind_c
 
 
 class Slots:
-    """Lets so many in at once, has a few wait, and refuses the others, so that what is slow keeps few threads.
+    """Admits a number of requests at once, lets a few wait, and refuses the others, so that slow work occupies few
+    threads.
 
     Args:
-        what: What it is for, as the refusal says it: 'search by metric'.
+        what: What it is for, as it is worded in the refusal: 'search by metric'.
     """
 
     def __init__(self, what: str, *, at_once: int, waiting: int, wait_s: float) -> None:
@@ -65,7 +66,7 @@ class Slots:
 
     @contextmanager
     def slot(self) -> Iterator[None]:
-        """Raises `QuotaReached` where too many wait already, or after `wait_s`."""
+        """Raises `QuotaReached` if too many wait already, or after `wait_s`."""
         if not self._here.acquire(blocking=False):
             raise self._busy()
         try:
@@ -82,7 +83,7 @@ class Slots:
         return QuotaReached(
             f"Too many requests wait already for a {self._what}",
             valid=f"{self._at_once} at once",
-            remedy=f"Ask again in {self._wait_s:.0f} s",
+            remedy=f"Try again in {self._wait_s:.0f} s",
             retry_after_s=self._wait_s,
         )
 

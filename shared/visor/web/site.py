@@ -37,12 +37,12 @@ if TYPE_CHECKING:
 
 _BUILT = Path(__file__).parents[3] / "frontend" / "dist"
 PAGE = _BUILT if _BUILT.is_dir() else Path(__file__).with_name("page")
-"""The built page: of a checkout, or the one that lies in an installed package."""
+"""The built page: in a checkout, or in an installed package."""
 API_PATHS = frozenset(one.path for one in ENDPOINTS)
 METRICS, PICTURES = "/metrics", "/pictures/"
 THUMBNAIL_SIDE = 480
 CONNECTIONS_MAX, IDLE_S = 1000, 15
-"""Open connections, and seconds after which one on which nothing moves is closed."""
+"""Open connections, and seconds after which an idle one is closed."""
 LOG = logging.getLogger("visor.web")
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; "
@@ -51,8 +51,8 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-"""Of every file of the page. All of it is of this origin but for the catalogue's pictures. `wasm-unsafe-eval` lets it
-compile WebAssembly, with which a device looks itself; it evaluates no script."""
+"""Headers of every file of the page. All of it comes from this origin except for the catalogue's pictures.
+`wasm-unsafe-eval` lets it compile WebAssembly, with which a device embeds pictures itself; it evaluates no script."""
 _NAMED_BY_CONTENT = re.compile(r"-[A-Za-z0-9_-]{8,}\.\w+\Z")
 _COMPRESSED = (".css", ".html", ".js", ".json", ".svg", ".txt", ".wasm")
 
@@ -67,9 +67,10 @@ class Site:
 
     Args:
         page: Folder of the built page, or None to answer the API only.
-        config: What the page's `config.json` says. Where `models` names another origin, the page may ask that, too.
-        read_image: Gives the bytes of an item's image, for images that have no web address; None: they are not shown,
-            and what is read of the page is counted, because it is read from a function.
+        config: The content of the page's `config.json`. If `models` names another origin, the page may also send
+            requests there.
+        read_image: Returns the bytes of an item's image, for images that have no web URL; None: they are not shown,
+            and reads of the page are counted, because a function serves them.
     """
 
     def __init__(
@@ -90,7 +91,7 @@ class Site:
         return self.answer(request)(environ, start_response)
 
     def answer(self, request: Request) -> WerkzeugResponse:
-        """A file of the page, a picture, or what the HTTP API says. Never raises."""
+        """A file of the page, a picture, or the HTTP API's answer. Never raises."""
         try:
             response = self._answer(request)
         except VisorError as exc:
@@ -140,15 +141,15 @@ class Site:
         return response
 
     def _picture(self, item: str, read_image: Callable[[Item], bytes]) -> Response:
-        """A thumbnail of an image in a folder or private bucket. Items of other sources have web addresses."""
+        """A thumbnail of an image in a folder or private bucket. Items of other sources have web URLs."""
         try:
             found = self.api.service().found(item)
             if web_address(found):
-                raise UnknownItem(f"Item {item:.64} has a web address", remedy="Open that instead")
+                raise UnknownItem(f"Item {item:.64} has a web URL", remedy="Open that instead")
             data = read_image(found.item)
             pixels = decode_image(data, pixels_max=self.api.settings.pixels_max, side_hint=THUMBNAIL_SIDE).pixels
         except VisorError as exc:
-            # Where it is on this machine is nobody's business.
+            # Its path on this machine must not be revealed.
             LOG.info("Item %s is not shown: %s", item, exc)
             return Response("This picture cannot be shown here", 404, mimetype="text/plain")
         pixels.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)
@@ -164,7 +165,7 @@ def _read(path: Path, packed: bool) -> bytes:
 
 
 def metrics_site(api: HttpApi) -> WSGIApplication:
-    """A WSGI application that tells the metrics of `api`, without a key: for a port that only its owner reaches."""
+    """A WSGI application that reports the metrics of `api`, without a key: for a port that only its owner can reach."""
 
     def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         request = Request(environ)
@@ -182,8 +183,8 @@ def metrics_site(api: HttpApi) -> WSGIApplication:
 
 
 class Server:
-    """A WSGI application on a local port, served by waitress in its own thread. `within_s` is how long a request may
-    take to arrive."""
+    """A WSGI application on a local port, served by waitress in its own thread. `within_s` is the time within which a
+    request must arrive."""
 
     def __init__(
         self,
@@ -233,16 +234,16 @@ class Server:
         return self
 
     def wait(self) -> None:
-        """Until the process is interrupted."""
+        """Wait until the process is interrupted."""
         while self._thread.is_alive():
             self._thread.join(1.0)
 
     def stop(self) -> None:
-        """Finish what is being answered, then close all connections in the thread that reads them."""
+        """Finish the current answers, then close all connections in the thread that reads them."""
         from waitress.wasyncore import close_all
 
         def close() -> None:
-            # What is not yet sent of a large answer lies in a file, which only the channel closes.
+            # The unsent rest of a large answer is in a file, which only the channel closes.
             for channel in list(self._server.active_channels.values()):
                 channel.handle_close()
             close_all(self._server._map, ignore_all=True)

@@ -124,7 +124,7 @@ def test_bad_rows_stop_no_crawl(settings: Settings, stores: Stores) -> None:
         assert (run.state, run.published, run.failed) == ("complete", len(good), len(bad))
         Worker(stores.queue, app.batch_embedder, threads=1).drain()
     assert len(live(stores)) == len(good)
-    assert run.lacking == {"its price 'nan' is none; valid: 0 to 1e+15 (and others like it)": 4}
+    assert run.lacking == {"its price 'nan' is not valid; valid: 0 to 1e+15 (and others like it)": 4}
     assert stores.documents.query("failures") == []
 
 

@@ -228,7 +228,7 @@ def test_a_pillow_image_that_cannot_be_read_says_so(tmp_path: Path, make: Callab
 
 
 def test_pages_are_of_one_picture(index: visor.Index) -> None:
-    with pytest.raises(visor.BadRequest, match="of several pictures at once"):
+    with pytest.raises(visor.BadRequest, match="for several pictures at once"):
         next(index.pages([b"", b""]))
 
 
@@ -389,7 +389,7 @@ def test_a_source_that_cannot_be_one_says_so(home: Path, folder: Path) -> None:
     with visor.open(home, name="odd") as index:
         wrong: list[tuple[Any, dict[str, Any], type, str]] = [
             (5, {}, visor.BadRequest, "A value of type int is not a source"),
-            ({"path": "x"}, {}, visor.SettingsError, "does not say the source's kind. Valid: bucket, feed"),
+            ({"path": "x"}, {}, visor.SettingsError, "does not name the source's kind. Valid: bucket, feed"),
             ({"kind": "folder", "path": folder}, {"limit": 0}, visor.BadRequest, "limit is 0"),
             ({"kind": "folder", "path": folder}, {"limit": float("nan")}, visor.BadRequest, "limit is nan"),
             ({"kind": "folder", "path": folder}, {"name": 5}, visor.SettingsError, "5 cannot name a source"),

@@ -85,7 +85,7 @@ def test_no_file_is_no_sources(tmp_path: Path) -> None:
             r"sources\.mine\.url of .*does not fit",
         ),
         ('kind = "folder"\npath = "/srv/pictures"', 'kind = "feed"\nurl = ""', 24, r"mine\.url .*length at least 1"),
-        ('kind = "folder"\n', "", 22, r"source 'mine' does not say its kind"),
+        ('kind = "folder"\n', "", 22, r"source 'mine' does not name its kind"),
         ("[sources.mine]", "[sources.Mine]", 22, r"'Mine' cannot name a source"),
         ("[sources.mine]", "[source.mine]", 22, r"source is not a key of visor\.toml"),
         ("count = 50", "count = ", 20, r"not valid TOML.*line 20"),

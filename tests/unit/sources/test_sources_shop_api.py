@@ -478,7 +478,7 @@ def test_a_key_is_not_sent_on_to_another_host() -> None:
         ({"paging": {"count": "many"}}, r"paging\.count.*a whole number"),
         ({"paging": {"style": "cursor"}}, r"paging.*needs `next`"),
         ({"headers": {"k": "${NOT_SET}"}}, r"sources\.boutique\.headers\.k.*NOT_SET, which is not set"),
-        ({"url": "https://x/{collection}"}, r"does not say which there are"),
+        ({"url": "https://x/{collection}"}, r"does not name them"),
         ({"kind": "shopapi"}, r"'shopapi' is not a kind.*folder.*shop_api"),
     ],
 )

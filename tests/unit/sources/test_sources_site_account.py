@@ -303,7 +303,7 @@ def test_pages_that_are_dead_in_every_run_stop_only_one() -> None:
         ({"/": html(links("/a"))}, {}, "pages that are gone (404)", 1),
         ({"/": html("<div id=root></div><script src=/a.js></script>")}, {}, "JavaScript", 1),
         ({"/": html(links("/"))}, {}, "pages without a picture", 1),
-        ({"/": Reply(b"{}", headers={"Content-Type": "application/json"})}, {}, "no HTML (application/json)", 1),
+        ({"/": Reply(b"{}", headers={"Content-Type": "application/json"})}, {}, "not HTML (application/json)", 1),
         ({"/": html("<img src=/a.jpg width=20><img src=/b.jpg width=20>")}, {}, "pictures smaller than", 2),
         ({"/": html("<img src=/logo.png>")}, {}, "file name calls decoration", 1),
         ({"/": html("".join(f"<img src=/{at}.jpg>" for at in range(70)))}, {}, "beyond the 60 of one page", 10),

@@ -1,4 +1,4 @@
-"""Text into words: where each stands, and the terms by which it is found, folded and stemmed."""
+"""Splits text into words: where each one is, and the terms by which it is found, folded and stemmed."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from functools import cache, lru_cache
 from tantivy import Filter, TextAnalyzer, TextAnalyzerBuilder, Tokenizer
 
 _UNSPACED = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}ーｰ&&[^\p{Nd}]]"
-"""Scripts of which words are found by their pairs of characters."""
+"""Scripts whose words are found by their pairs of characters."""
 _JOINING = "-'’‘ʼʻ‐‑－\u200c"
-"""What parts of one word stand around: hyphens, apostrophes, the zero-width non-joiner of Persian."""
+"""Characters between the parts of one word: hyphens, apostrophes, the zero-width non-joiner of Persian."""
 _UNSEEN = "\u00ad\u200d\u2060"
-"""What stands inside of words and is not a part of them: the soft hyphen, joiners."""
+"""Characters inside words that are not part of them: the soft hyphen, joiners."""
 _BARE = "\u0640\ufc5e-\ufc63\ufcf2-\ufcf4\ufe70-\ufe7f"
-"""What draws Arabic letters out, and its vowel points without a letter."""
-# A mark without a letter is not a word: the one behind ❤ makes a picture of it.
+"""The character that lengthens Arabic letters, and Arabic vowel points without a letter."""
+# A mark without a letter is not a word: the one after ❤ makes it an emoji.
 _FIRST = rf"[\p{{L}}\p{{N}}&&[^{_UNSPACED}{_JOINING}{_BARE}]]"
 _LETTERS = rf"{_FIRST}[\p{{L}}\p{{M}}\p{{N}}{_UNSEEN}&&[^{_UNSPACED}{_JOINING}]]*"
 _SPLIT = TextAnalyzerBuilder(Tokenizer.regex(rf"{_UNSPACED}+|{_LETTERS}(?:[{_JOINING}]{_LETTERS})*")).build()
@@ -28,10 +28,11 @@ _MARKS = re.compile(
     "[\u0300-\u036f\u0591-\u05c7\u0610-\u061a\u064b-\u065f\u0670\u06d6-\u06dc\u06df-\u06e4\u20d0-\u20f0\ufe00-\ufe0f"
     rf"\u0640{_UNSEEN}\s]"
 )
-"""Accents of Latin, Greek and Cyrillic, the vowel points of Hebrew and Arabic, and what only typesetters see."""
+"""Accents of Latin, Greek and Cyrillic, vowel points of Hebrew and Arabic, and marks that only typesetters see."""
 _DIGIT = re.compile(r"\d")
 _PIECES = re.compile("(?s:.)[\u0300-\u036f\u102e\u1160-\u11ff\u3099\u309a\uff9e\uff9f]+")
-"""Letters of several characters, elsewhere of one: accents, Korean syllables, voiced kana. macOS names files thus."""
+"""Letters of several characters that may also be one character: accents, Korean syllables, voiced kana. macOS writes
+names of files so."""
 _PART = re.compile(f"[^{_JOINING}]+")
 _FILLERS = (
     "a an the of or and in on with for to from by at "
@@ -40,23 +41,23 @@ _FILLERS = (
     "el los las una del y o con para por al"
 )
 FILLERS = frozenset(_FILLERS.split())
-"""Words of English, German, French and Spanish that join others and name nothing. Longer lists hold `hat`, a German
-verb."""
+"""Words of English, German, French and Spanish that join others and name nothing. Longer lists contain `hat`, which is
+a German verb, too."""
 STEM = "~~"
-"""Before a term that is not a word but a stem: so far from every word that no typo leads there."""
+"""Prefix of a term that is a stem and not a word: so different from every word that no typo leads to it."""
 CACHED = 20_000
-"""Words whose terms are remembered."""
+"""Number of words whose terms are cached."""
 
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A word of a text. start, end: its place in characters."""
+    """A word of a text. start, end: its position in characters."""
 
     text: str
     start: int
     end: int
     is_extra: bool = False
-    """Another way to read what other words cover: `tshirt` in T-Shirt, the last character of a Chinese word."""
+    """Another reading of what other words cover: `tshirt` in T-Shirt, the last character of a Chinese word."""
     is_pair: bool = False
     """Characters of a script without spaces."""
 
@@ -81,7 +82,7 @@ def words_of(text: str) -> Iterator[Word]:
 
 
 def _composed(text: str) -> tuple[str, Sequence[int]]:
-    """A text with each letter in one character, and where each of them, and the end, stands in `text`."""
+    """A text with each letter in one character, and the positions of these characters, and of the end, in `text`."""
     if not _PIECES.search(text):
         return text, range(len(text) + 1)
     whole, end = "", 0
@@ -96,7 +97,7 @@ def _composed(text: str) -> tuple[str, Sequence[int]]:
 
 @lru_cache(CACHED)
 def fold(word: str) -> str:
-    """A word without case, accents and the shapes that only typesetters tell apart, its digits those of ASCII."""
+    """A word without case, accents and the shapes that only typesetters tell apart, with ASCII digits."""
     bare = _MARKS.sub("", unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", word).casefold()))
     plain = _DIGIT.sub(lambda digit: str(unicodedata.decimal(digit[0])), bare)
     return "".join(_ASCII.analyze(unicodedata.normalize("NFC", plain))).lower()
@@ -104,9 +105,9 @@ def fold(word: str) -> str:
 
 @lru_cache(CACHED)
 def terms_of(word: str, languages: Sequence[str]) -> tuple[str, ...]:
-    """What a word is indexed by: itself, folded, and its stems where they differ.
+    """The terms that a word is indexed by: itself, folded, and its stems if they differ.
 
-    The stem of the folded word is one of them, since who searches seldom types accents.
+    The stem of the folded word is one of them, since people who search seldom type accents.
     """
     folded = fold(word)
     plain = unicodedata.normalize("NFC", word.casefold())
@@ -115,7 +116,7 @@ def terms_of(word: str, languages: Sequence[str]) -> tuple[str, ...]:
 
 
 def query_terms(word: str, languages: Sequence[str]) -> tuple[str, ...]:
-    """What a word that is searched for may be indexed by; first itself."""
+    """The terms that a word in a query may be indexed by; first the word itself."""
     folded, *stems = terms_of(word, languages)
     same = STEM + folded
     return (folded, same, *stems, *(stem.removeprefix(STEM) for stem in stems))

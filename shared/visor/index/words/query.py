@@ -1,4 +1,4 @@
-"""What was asked for in words, and where it is said."""
+"""The words of a query, and where texts of items contain them."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from visor.index.words.analysis import terms_of, words_of
 from visor.schema.search import Highlight
 
 TOLD = ("description", "labels")
-"""Fields that tell of a thing what it need not be called."""
+"""Fields that describe an item without naming it."""
 TYPO_FROM = 5
-"""Letters of a word of the catalogue from which one may be wrong, or missing."""
+"""Letters of a word in the catalogue from which on one may be wrong, or missing."""
 TYPO_TO = 80
-"""Letters of a word that is searched for up to which one may be wrong: what is near to 7,200 takes seconds to find."""
+"""Letters of a word in a query up to which one may be wrong: words near to one of 7,200 letters take seconds."""
 AROUND = 80
-"""Characters of a long text that are shown before and behind the first word that met."""
+"""Characters of a long text that are shown before and after the first word that matched."""
 
 
 @dataclass(frozen=True, slots=True)
 class QueryWord:
-    """A word that is searched for, as this catalogue has it.
+    """A word of a query, as this catalogue has it.
 
-    own: terms that are it, or another form of it. ways: what each term of a field that it is found by is worth, also of
-    words that it begins. typos: terms that it is found by with a letter wrong, where nothing has it as it stands; first
-    the word itself, then its stems. is_prefix: the word is a beginning. weight: its rarity, the natural logarithm of
-    how much rarer than everywhere it is.
+    own: terms that are it, or another form of it. ways: the weight of each term of a field by which it is found,
+    including words that begin with it. typos: terms by which it is found with one letter wrong, if no item has it as
+    typed; first the word itself, then its stems. is_prefix: the word is the beginning of a word. weight: its rarity,
+    the natural logarithm of how much rarer it is than a word that is everywhere.
     """
 
     is_extra: bool
@@ -38,12 +38,12 @@ class QueryWord:
 
     @property
     def guesses(self) -> frozenset[str]:
-        """Terms of the words that it begins."""
+        """Terms of the words that begin with it."""
         return frozenset(term for _, term in self.ways) - self.own
 
     def meets(self, terms: Sequence[str], *, guessed: bool) -> bool:
-        """Whether a word of a text, by its terms, is what is searched for; if `guessed`, whether it goes on as that
-        begins, or is that but for a letter."""
+        """Whether a word of a text, by its terms, is this one; if `guessed`, whether it begins with this one, or
+        differs by one letter."""
         if not guessed:
             return bool(self.ways) and not self.own.isdisjoint(terms)
         return not self.guesses.isdisjoint(terms) or any(
@@ -56,7 +56,7 @@ class QueryWord:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The rows that say what was asked for, the best first.
+    """The rows that contain words of the query, the best first.
 
     owners (r,), rows (r,) int64: block and row. scores (r,) float32: BM25. is_cut: there are more.
     """
@@ -69,11 +69,11 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Met:
-    """What of a text that was asked for an item says, or each of (r,) items, as shares of its words from 0 to 1, each
-    counted by its rarity.
+    """How much of a query's text an item contains, or each of (r,) items: shares of its words from 0 to 1, each
+    weighted by its rarity.
 
-    said: anywhere. named: outside of `TOLD`; names: by how many words. guessed: said only if a word was not typed to
-    its end, or with a letter wrong. words: how many were asked for.
+    said: in any field. named: outside of `TOLD`; names: by how many words. guessed: found only because a word was not
+    typed to its end, or with one letter wrong. words: how many the query has.
     """
 
     said: Array | float
@@ -85,23 +85,23 @@ class Met:
 
 @dataclass(frozen=True, slots=True)
 class TextQuery:
-    """What was asked for, as this catalogue has it. languages: what its words are stemmed in."""
+    """A query's words, as this catalogue has them. languages: those in which its words are stemmed."""
 
     words: tuple[QueryWord, ...]
     languages: tuple[str, ...]
 
     @property
     def weight(self) -> float:
-        """Of all words together."""
+        """The weight of all words together."""
         return sum(word.weight for word in self.words if not word.is_extra)
 
     @property
     def count(self) -> int:
-        """Of the words."""
+        """Number of the words."""
         return sum(not word.is_extra for word in self.words)
 
     def where(self, texts: Mapping[str, str]) -> tuple[tuple[Highlight, ...], Met]:
-        """Where the words stand in these texts by field, and how much of what was asked for that is."""
+        """Where the words are in these texts by field, and how much of the query that is."""
         met: set[int] = set()
         named: set[int] = set()
         sure: set[int] = set()
@@ -128,7 +128,7 @@ class TextQuery:
 
 
 def _joined(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Spans in order, those that overlap as one."""
+    """Spans in order, with overlapping ones merged."""
     joined: list[tuple[int, int]] = []
     for start, end in sorted(spans):
         if joined and start < joined[-1][1]:
@@ -138,7 +138,7 @@ def _joined(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 def _cut(name: str, text: str, spans: list[tuple[int, int]]) -> Highlight:
-    """The part of a text around the first of these spans, whole words."""
+    """The part of a text around the first of these spans, in whole words."""
     first, last = max(0, spans[0][0] - AROUND), min(len(text), spans[0][1] + 2 * AROUND)
     if first:
         first = text.find(" ", first, spans[0][0]) + 1 or first
@@ -149,7 +149,8 @@ def _cut(name: str, text: str, spans: list[tuple[int, int]]) -> Highlight:
 
 
 def _is_near(word: str, other: str, is_prefix: bool) -> bool:
-    """Whether one letter more, less, another or two exchanged make the one of the other, or of its beginning."""
+    """Whether one edit (a letter added, removed or replaced, or two exchanged) turns one word into the other, or into
+    its beginning."""
     if is_prefix:
         return any(_is_near(word, other[:length], False) for length in range(len(word) - 1, len(word) + 2))
     if word[:1] == other[:1] and word:

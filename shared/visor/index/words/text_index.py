@@ -1,7 +1,7 @@
-"""Text indexes: one Tantivy index a segment and one of what is fresh, searched as if they were one.
+"""Text indexes: one Tantivy index per segment and one of the fresh shards, searched as if they were one.
 
-Each counts words for itself, so that a word's weight is set right by what all of them hold of it. Tantivy reads files:
-those of a segment lie in its object as one tensor, and are unpacked where they are first asked for.
+Each counts words for itself, so a word's weight is corrected by its counts in all of them. Tantivy reads files: those
+of a segment are in its object as one tensor, and are unpacked when they are first used.
 """
 
 from __future__ import annotations
@@ -30,35 +30,35 @@ from visor.index.words.analysis import FILLERS, STEM, fold, query_terms, terms_o
 from visor.index.words.query import TOLD, TYPO_FROM, TYPO_TO, Found, QueryWord, TextQuery
 
 FIELDS = {"title": 1.0, "about": 1.0, "description": 0.7, "labels": 0.4}
-"""What a word is worth where it stands; `about` has collection, brand and other attributes."""
+"""A word's weight by field; `about` has collection, brand and other attributes."""
 SPELLED = "spelled"
-"""A field of words as the catalogue writes them, each behind its folded form; without `description`, which is full of
-words that nobody looks for."""
+"""A field of words as the catalogue writes them, each after its folded form; without `description`, which is full of
+words that nobody searches for."""
 VERSION = 1
-"""Of what is written here. Words that a later Visor wrote are left out."""
+"""The version of what is written here. Words that a later Visor wrote are left out."""
 STEM_WEIGHT, COMPLETION_WEIGHT, TYPO_WEIGHT = 0.9, 0.7, 0.5
-"""What another form of a word is worth, a word that it begins, and one that has a letter more, less or another."""
+"""The weights of another form of a word, of a word that begins with it, and of one that differs by a letter."""
 FILLER_WEIGHT = 0.1
-"""What a word that only joins others is worth beside one that is as rare."""
+"""The weight of a word that only joins others, relative to another word that is as rare."""
 COMPLETIONS_MAX = 20
 SPELLINGS = 4
-"""Ways to write a suggested word that are looked at."""
+"""Spellings of a suggested word that are considered."""
 _BEFORE_SPELLING = "~"
 COMPLETION_FROM = 3
 """Letters from which a whole word may also be the beginning of another."""
 REST = 0.1
-"""Share of BM25 that a word's other forms and fields are worth beside the best."""
+"""Share of BM25 that a word's other forms and fields add to the best one."""
 HEAP_BYTES = 30_000_000
 Score = Literal["bm25", "shares", "said", "named", "names", "own"]
-"""What rows are scored by: BM25; the share of the words that are said, by their rarity and where, however often, and in
-how long a text; or how large that share is at all, outside of `TOLD`, by how many words there, and of words as they
-were typed (`query.Met`)."""
+"""How rows are scored: by BM25; by the share of the words that they contain, weighted by rarity and field, whatever the
+number of occurrences and the length of the text; or by that share in total, outside of `TOLD`, by the number of words
+there, and for words as they were typed (`query.Met`)."""
 Texts = Mapping[str, Sequence[str]]
-"""Texts by the field of `FIELDS` that they belong in."""
+"""Texts by the field of `FIELDS` to which they belong."""
 
 
 def texts_of(columns: FacetColumns) -> Iterator[Texts | None]:
-    """What is said of each item; None where an older Visor wrote the row and did not keep it."""
+    """The texts of each item; None if an older Visor wrote the row and did not keep them."""
     collections, labels = columns.names["collection"], columns.names["label"]
     for row, packed in enumerate(columns.texts):
         if not packed:
@@ -91,7 +91,7 @@ class TextIndex:
 
     @classmethod
     def unpack(cls, data: Array) -> TextIndex:
-        """What `_pack` gave.
+        """Opens what `_pack` returned.
 
         Raises:
             ValueError: Another version of Tantivy wrote it.
@@ -126,19 +126,19 @@ class SegmentWords:
 
     @classmethod
     def open(cls, files: Array, about: Mapping[str, Any]) -> SegmentWords:
-        """What `pack_words` gave, of this Visor or another."""
+        """Opens what `pack_words` of this Visor or another returned."""
         languages = tuple(about["languages"])
         try:
             terms_of("", languages)
             index = TextIndex.unpack(files) if about["version"] <= VERSION else None
         except ValueError:
-            # A language, or the files of a Tantivy, that this one does not know.
+            # A language, or a file format of Tantivy, that this Visor does not know.
             index = None
         return cls(index, languages)
 
 
 def pack_words(columns: FacetColumns, languages: Sequence[str]) -> tuple[Array, dict[str, Any]]:
-    """The files of an index of these rows, as (b,) uint8, and what a segment says of them."""
+    """The files of an index of these rows, as (b,) uint8, and their description in a segment."""
     unknown = sum(not packed for packed in columns.texts)
     about = {"version": VERSION, "languages": list(languages), "unknown": unknown}
     return _pack(texts_of(columns), languages), about
@@ -157,8 +157,8 @@ def _pack(texts: Iterable[Texts | None], languages: Sequence[str]) -> Array:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One of the indexes, and where its rows are: owners (n,) and rows (n,) int64 by its own row; rows of which
-    another part knows better are hidden (n,) bool. languages: what it was stemmed in."""
+    """One of the indexes, and where its rows are: owners (n,) and rows (n,) int64 by its own row; hidden (n,) bool
+    marks rows that another part has newer. languages: those in which it was stemmed."""
 
     index: TextIndex
     languages: tuple[str, ...]
@@ -169,7 +169,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Words:
-    """What one snapshot says in words.
+    """The words of one snapshot.
 
     unknown: items whose texts were not kept.
     """
@@ -179,7 +179,7 @@ class Words:
 
     @property
     def notice(self) -> str | None:
-        """That some items are not found by words, if so."""
+        """The notice that some items are not found by words, if there are such items."""
         if not self.unknown:
             return None
         pictures = "1 picture is" if self.unknown == 1 else f"{self.unknown:,} pictures are"
@@ -197,14 +197,14 @@ class Words:
         return tuple(sorted({language for part in self.parts for language in part.languages}))
 
     def query(self, text: str) -> TextQuery:
-        """What a text asks for."""
+        """A text as a query."""
         words = [
             self._expanded(word.text, word.end == len(text), word.is_pair, word.is_extra) for word in words_of(text)
         ]
         return TextQuery(tuple(words), self.languages)
 
     def find(self, query: TextQuery, limit: int | None, score: Score = "bm25") -> Found:
-        """The rows that say it, the best first; `limit` of each part at most, None: all."""
+        """The rows that contain words of the query, the best first; at most `limit` of each part, None: all."""
         owners, rows, scores = [np.empty(0, np.int64)], [np.empty(0, np.int64)], [np.empty(0, np.float32)]
         is_cut = False
         for part in self.parts:
@@ -223,7 +223,7 @@ class Words:
         return Found(np.concatenate(owners)[order], np.concatenate(rows)[order], every[order], is_cut)
 
     def completions(self, text: str, limit: int) -> list[str]:
-        """Words that the last word of a text begins, as the catalogue writes them, the most frequent first."""
+        """Words that begin with the last word of a text, as the catalogue writes them, the most frequent first."""
         last = next((word.text for word in words_of(text) if word.end == len(text)), None)
         if last is None:
             return []
@@ -236,7 +236,7 @@ class Words:
         return [spelled[folded] for folded, _ in counts.most_common(limit)]
 
     def _with_prefix(self, prefix: str, limit: int, fields: Iterable[str] = FIELDS) -> list[tuple[str, int]]:
-        """Words with the number of items that say them, the most frequent first."""
+        """Words with the number of items that contain them, the most frequent first."""
         counts: Counter[str] = Counter()
         for part in self.parts:
             here: dict[str, int] = {}
@@ -247,7 +247,7 @@ class Words:
         return sorted(counts.items(), key=lambda one: (-one[1], one[0]))[:limit]
 
     def _expanded(self, text: str, is_last: bool, is_pair: bool, is_extra: bool) -> QueryWord:
-        """A word with what it may mean in this catalogue."""
+        """A word with its possible matches in this catalogue."""
         terms = query_terms(text, self.languages)
         worth = dict.fromkeys(terms, STEM_WEIGHT) | {terms[0]: 1.0}
         counts = {term: self._frequency(term) for term in worth}
@@ -266,15 +266,15 @@ class Words:
         return QueryWord(is_extra, frozenset(terms), ways, typos, is_last, weight)
 
     def _frequency(self, term: str) -> int:
-        """Items that say a term, counted in the field that has it most."""
+        """Number of items with a term, counted in the field that has it most often."""
         return sum(max(part.index.searcher.doc_freq(name, term) for name in FIELDS) for part in self.parts)
 
     def _rarity(self, count: int, total: int) -> float:
-        """As BM25 has it."""
+        """The inverse document frequency, as in BM25."""
         return math.log(1 + (total - min(count, total) + 0.5) / (min(count, total) + 0.5))
 
     def _query(self, part: Part, word: QueryWord, score: Score) -> Query | None:
-        """What a part is asked for a word; None where it holds nothing of it, or it does not count."""
+        """The Tantivy query for a word in one part; None if the part does not have it, or it does not count."""
         ways, searcher, is_met = [], part.index.searcher, score not in ("bm25", "shares")
         if is_met and word.is_extra:
             return None
@@ -285,7 +285,7 @@ class Words:
             if count := searcher.doc_freq(name, term):
                 query = Query.term_query(_schema(), name, term, "freq")
                 if score == "bm25":
-                    # Each part weighs a word by itself: what all parts know of it stands in for that.
+                    # Each part weighs a word by its own counts, which are replaced by those of all parts.
                     weight = worth * word.weight / self._rarity(count, searcher.num_docs)
                     ways.append(Query.boost_query(query, weight))
                 else:
@@ -307,9 +307,10 @@ def _schema() -> Schema:
 
 
 def _typo(name: str, terms: Sequence[str], is_prefix: bool) -> Query:
-    """Items that say one of these but for a letter. The first is the word itself, which may be a beginning."""
+    """Items with a term that differs from one of these by a letter. The first is the word itself, which may be the
+    beginning of a word."""
     if len(terms[0]) < TYPO_FROM:
-        # Of a word of five letters, one is missing.
+        # One letter of a word of five letters is missing.
         signs = [re.escape(sign) for sign in terms[0]]
         some = "|".join("".join([*signs[:place], ".", *signs[place:]]) for place in range(TYPO_FROM))
         return Query.regex_query(_schema(), name, some)
@@ -322,7 +323,7 @@ def _typo(name: str, terms: Sequence[str], is_prefix: bool) -> Query:
 
 def _fill(index: Index, texts: Iterable[Texts | None], languages: Sequence[str]) -> None:
     index.register_tokenizer("terms", TextAnalyzerBuilder(Tokenizer.whitespace()).build())
-    # One thread, so that rows lie in their order.
+    # One thread, so that rows keep their order.
     writer = index.writer(HEAP_BYTES, 1)
     languages = tuple(languages)
     for row, fields in enumerate(texts):

@@ -33,9 +33,9 @@ class BucketConfig(FileDefaults, frozen=True, kw_only=True):
     url: str
     """`gs://bucket/prefix`, `s3://…`, `az://…`."""
     public_url: str | None = None
-    """Where a browser finds what is below `url`. Without it the bucket is private: the page shows no images of it."""
+    """Where a browser finds the objects in `url`. Without it the bucket is private: the page shows no images of it."""
     options: dict[str, str | bool | int] = msgspec.field(default_factory=dict)
-    """Passed to the library: `anonymous = true` for gs; fsspec's own for others."""
+    """Passed to the library: `anonymous = true` for gs; fsspec's own options for others."""
 
 
 class BucketSource:
@@ -43,7 +43,7 @@ class BucketSource:
 
     Config: ClassVar[type[SourceConfig]] = BucketConfig
     notified: ClassVar[bool] = True
-    """Its items may have arrived by notification already; those are not embedded again."""
+    """Items may have arrived by notification already; those are not embedded again."""
 
     def __init__(self, name: str, config: BucketConfig, context: SourceContext) -> None:
         self.name, self.config = name, config
@@ -80,7 +80,7 @@ class BucketSource:
             elif reason := self._why_not(stored.name):
                 told.pass_over(reason)
         if required and self.prefix:
-            # Nothing to read is not an empty catalogue: two such passes would delete what was read before.
+            # This does not count as an empty catalogue: two such passes would delete all items that were read before.
             raise SourceError(
                 f"Source '{self.name}': no object of {self.scheme}://{self.bucket_name} begins with '{self.prefix}'",
                 valid="The beginning of names, as the bucket writes them",
@@ -90,13 +90,13 @@ class BucketSource:
             told.pass_over("no object in the bucket")
 
     def _why_not(self, name: str) -> str:
-        """Why an object is passed over, by any part of its name; empty if there is nothing to tell."""
+        """Why an object is passed over, by any part of its name; empty if there is nothing to report."""
         parts = self.key(name).split("/")
         above = ("/".join(parts[: at + 1]) for at in range(len(parts)))
         return next(filter(None, (left_out(path, self.config.exclude) for path in above)), "") or no_picture(name)
 
     def item(self, stored: Stored) -> Item:
-        """The item of an object, the same from a listing and from a notification. Raises `DropItem`."""
+        """The item of an object; a listing and a notification make the same one. Raises `DropItem`."""
         return self._item(stored, RowErrors())
 
     def _item(self, stored: Stored, errors: RowErrors) -> Item:

@@ -25,7 +25,7 @@ PIECE_LENGTH = 8192
 """Characters of an XML feed that are read at a time."""
 csv.field_size_limit(ROW_LENGTH_MAX)
 LINES_OF_A_ROW_MAX = 100
-"""A quoted value of a table may have line breaks; a quote that is not closed within so many lines is a mistake."""
+"""A quoted value of a table may have line breaks; a quote that is not closed within this many lines is a mistake."""
 
 CUT_OFF = "the feed ends within it"
 _FAILURE = re.compile(
@@ -34,12 +34,12 @@ _FAILURE = re.compile(
     r"|(?:statement|connection|query|lock wait) timed? ?out)|\A\W*(?:error|exception)\b[^\w\s]",
     re.I,
 )
-"""What a program that makes a feed leaves between its rows as it fails."""
+"""Text that a program writes between a feed's rows when it fails."""
 
 _ROW = r"((?:[\w.-]+:)?(?:item|entry))(?=[\s>/])"
 _XML_PIECES = re.compile(rf"<!\[CDATA\[.*?(?:\]\]>|\Z)|<!--.*?(?:-->|\Z)|<(/?){_ROW}[^>]*?(/?)>", re.S)
 _ROOT = re.compile(r"(?><!--.*?-->|<[?!][^>]*>|[\s\ufeff])*+<(?!br?\b)([A-Za-z][\w:.-]*)", re.S)
-"""The feed's outer element, if nothing but a prologue is before it."""
+"""The feed's outer element, if only a prologue is before it."""
 _NAMESPACES = re.compile(r"""xmlns:([\w.-]+)\s*=\s*("[^"]*"|'[^']*')""")
 _PREFIXES = re.compile(r"</?([A-Za-z][\w.-]*):")
 _SEPARATOR_LINE = re.compile(r'\ufeff?"?sep=(.)"?\Z', re.I)
@@ -54,7 +54,7 @@ ATTRIBUTES = (
     "item_group_id", "product_type", "google_product_category", "category", "country", "date", "updated", "pubdate",
     "licence", "author",
 )  # fmt: skip
-"""What is read of a row, by Google's names and a few of our own."""
+"""The attributes of a row that are read, by Google's names and a few of our own."""
 _TEXTS = frozenset({"title", "description", "summary", "content"})
 _GOOGLES = {name.replace("_", ""): name for name in ATTRIBUTES}
 
@@ -73,7 +73,7 @@ class FeedRow(NamedTuple):
 def xml_rows(text: TextIO) -> Iterator[FeedRow]:
     """The `item`s of an RSS and the `entry`s of an Atom feed.
 
-    Each is parsed on its own, so that a broken one costs nothing but itself, and no document type can define entities
+    Each is parsed separately, so that a broken one costs only itself, and no document type can define entities
     (docs/decisions/sources-feeds.md).
     """
     buffer, line, opening, row, root = "", 1, "", "", ""
@@ -104,7 +104,7 @@ def xml_rows(text: TextIO) -> Iterator[FeedRow]:
                 line += buffer.count("\n", at, match.end())
                 at, inside = match.end(), False
         if opening and not inside:
-            # Between rows, only what may be the beginning of a tag or comment is still needed.
+            # Between rows, only the possible beginning of a tag or comment is still needed.
             keep = buffer.rfind("<", at)
             keep = len(buffer) if keep < 0 else keep
             root = "" if root and root in buffer[at:] else root
@@ -131,7 +131,7 @@ def xml_rows(text: TextIO) -> Iterator[FeedRow]:
 
 
 def _failure(text: str) -> str:
-    """What a text that is not a row says of the program that wrote it; empty if it is not a failure."""
+    """The failure that a text between rows reports of the program that wrote it; empty if it reports none."""
     said = _FAILURE.search(text)
     return f"the feed's program failed: {text[said.start() :].strip()!r:.120}" if said else ""
 
@@ -164,7 +164,7 @@ def _xml_row(text: str, opening: str) -> Mapping[str, Any] | BadRow:
     for child in element:
         namespace, _, name = child.tag.rpartition("}")
         currency = child.get("currency") or child.get("currencyCode") or ""
-        # Texts may have HTML within them; what else has elements, such as the costs of shipping, is not read.
+        # Texts may contain HTML; other values with elements, such as shipping costs, are not read.
         parts = child.itertext() if name in _TEXTS else [] if len(child) else [child.text or ""]
         value: Any = "".join(parts).strip() or ("" if len(child) else child.get("href", ""))
         if attribute_name(name) in ("price", "sale_price"):
@@ -178,15 +178,15 @@ def _xml_row(text: str, opening: str) -> Mapping[str, Any] | BadRow:
 
 
 def table_rows(text: TextIO, delimiter: str | None = None) -> Iterator[FeedRow]:
-    """The rows of a table whose first line names the columns. A column that is named twice has lists.
+    """The rows of a table whose first line names the columns. A column that is named twice holds lists.
 
-    Quotes that are not in pairs, such as an inch sign, cost their row only: the rows begin again at the next line that
-    has as many columns as the first.
+    Unpaired quotes, such as an inch sign, cost only their row: rows begin again at the next line that has as many
+    columns as the first.
 
-    A last row without all its columns and without a line end is cut off, where no row before it lacks columns.
+    A last row that lacks columns and a line end counts as cut off, unless a row before it lacks columns, too.
 
     Args:
-        delimiter: Between columns; None takes the one of tab, comma, semicolon and bar that the first line has most of.
+        delimiter: Between columns; None: the most frequent of tab, comma, semicolon and bar in the first line.
 
     Raises:
         SourceError: There is no first line, or it names one column only.
@@ -221,7 +221,7 @@ def table_rows(text: TextIO, delimiter: str | None = None) -> Iterator[FeedRow]:
     is_lost = is_ragged = False
     while (start := following())[0]:
         joined = [start]
-        # Where no column begins with a quote, it is only a sign: `27" screen`.
+        # If no column begins with a quote, quotes are only signs: `27" screen`.
         is_open = bool(start[1].count('"') % 2 and _QUOTED_COLUMN.search(start[1]))
         while is_open and len(joined) <= LINES_OF_A_ROW_MAX and (more := following())[0]:
             joined.append(more)
@@ -235,7 +235,7 @@ def table_rows(text: TextIO, delimiter: str | None = None) -> Iterator[FeedRow]:
             waiting.extendleft(reversed(joined[1:]))
             yield FeedRow(start[0], BadRow("a quote is not closed"))
         elif [attribute_name(value) for value in values] == names:
-            # Tables that were joined have their first line again.
+            # Joined tables repeat their first line.
             continue
         elif len(values) < len(names) > 2 and not any(values[1:]) and (said := _failure(values[0])):
             yield FeedRow(start[0], BadRow(said))
@@ -251,7 +251,7 @@ def table_rows(text: TextIO, delimiter: str | None = None) -> Iterator[FeedRow]:
 def _values(lines: list[str], columns: int, separator: str) -> list[str] | None:
     """The values of a row; None if its quotes are not in pairs.
 
-    Several lines that quotes hold together are a row by strict rules only, and if none of them looks like one itself;
+    Several lines that quotes join are a row only by strict rules, and only if none of them looks like a row itself;
     in a single line with all its columns, quotes may be anywhere.
     """
     record, values = "\n".join(lines), list[str]()
@@ -283,7 +283,7 @@ def _named(names: list[str], values: list[str]) -> Mapping[str, Any] | BadRow:
 
 
 def json_rows(text: TextIO) -> Iterator[FeedRow]:
-    """A JSON object a line."""
+    """One JSON object per line."""
     for number, line in enumerate(_lines(text), 1):
         if not line.strip():
             continue

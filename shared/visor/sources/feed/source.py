@@ -30,13 +30,13 @@ from visor.sources.parse.text import TITLE_LENGTH_MAX, country_code, iso_date, p
 PAGE_SIZE = 1000
 """Rows of one page."""
 READS_MIN = 2
-"""Complete reads of a feed, after which the source only asks whether it has changed."""
+"""Complete reads of a feed, after which the source only checks whether it has changed."""
 DOCUMENT_LENGTH_MAX = 64_000_000
 """Characters of a JSON-LD document, which is read whole."""
 EXTRA = ("availability", "brand", "condition", "gtin", "color", "size", "material", "item_group_id")
 """Attributes that the page may show."""
 OUT_OF_STOCK = frozenset({"outofstock", "discontinued", "soldout", "notinstock", "unavailable"})
-"""Availabilities of what cannot be bought, their letters alone."""
+"""Availabilities that mean an item cannot be bought, reduced to their letters."""
 SCHEMA_TYPES = (*schema_org.PRODUCTS, "ImageObject")
 
 _SEVERAL = re.compile(r",(?=\s*(?:https?:|/))|[;|](?=\s*https?:)|\s+(?=https?:)")
@@ -52,9 +52,9 @@ class FeedConfig(SourceConfig, frozen=True, kw_only=True):
     delimiter: Annotated[str, Meta(min_length=1, max_length=1)] | None = None
     encoding: str | None = None
     attributes: dict[str, str] = msgspec.field(default_factory=dict)
-    """Names of this feed, as it writes them, for Google's attributes: { image_link = "Bild-URL" }."""
+    """This feed's own names for Google's attributes: { image_link = "Bild-URL" }."""
     pictures: Literal["first", "all"] = "first"
-    """`all`: an item for each additional picture, too."""
+    """`all`: each additional picture is an item, too."""
     in_stock_only: bool = False
     currency: str | None = None
     decimal: DecimalSign | None = None
@@ -64,7 +64,7 @@ class FeedConfig(SourceConfig, frozen=True, kw_only=True):
     headers: dict[str, str] = msgspec.field(default_factory=dict)
     patience: RetryPolicy = RetryPolicy()
     bytes_max: int = 8_000_000_000
-    """Of the feed, unpacked."""
+    """Size of the unpacked feed."""
     deadline_s: float = 3300.0
 
 
@@ -74,14 +74,14 @@ class _Written(NamedTuple):
     value: Any
     text: str
     currency: str | None
-    """What stands beside its value."""
+    """The currency next to its value."""
 
 
 class FeedSource:
     """Streams the feed. The checkpoint is the number of rows read and the validators of what they were read from.
 
-    A resumed run reads the rows before it again and passes over them. If the feed has changed since, rows may have
-    moved across that line, so the rest of the pass counts as partial: no item is reported missing.
+    A resumed run reads the rows before its checkpoint again and skips them. If the feed has changed since, rows may
+    have moved across that point, so the rest of the pass counts as partial: no item is reported missing.
     """
 
     Config: ClassVar[type[SourceConfig]] = FeedConfig
@@ -142,7 +142,7 @@ class FeedSource:
             )
 
     def _pictures(self, rows: Iterable[FeedRow]) -> Iterator[tuple[str, tuple[Mapping[str, Any] | BadRow, int]]]:
-        """Each picture of which an item is made: its key, its row, and its number in it."""
+        """Each picture that becomes an item: its key, its row, and its number in the row."""
         for line, values in rows:
             key, count = "", 1
             if not isinstance(values, BadRow):
@@ -258,15 +258,15 @@ class FeedSource:
         return _Written(value, f"{scalar_text(value)} {currency or ''}".strip(), currency)
 
     def _is_now(self, period: str) -> bool:
-        """Whether a `2026-05-01T00:00+0100/2026-05-08T00:00+0100` is under way. A side that cannot be read is open."""
+        """Whether `2026-05-01T00:00+0100/2026-05-08T00:00+0100` is under way. A side that cannot be read is open."""
         start, _, end = period.partition("/")
         now, begins, ends = self._context.now(), _moment(start.strip()), _moment(end.strip())
         return (begins is None or begins <= now) and (ends is None or now <= ends)
 
 
 def _moment(text: str) -> datetime | None:
-    """Of ISO 8601, in local time where it names no zone; None of anything else. Only then is it converted:
-    9999-12-31T23:59-08:00, which stands for ever, has no UTC."""
+    """The time of an ISO 8601 text, in local time if it names no zone; None for anything else. Only a time without a
+    zone is converted: 9999-12-31T23:59-08:00, which means for ever, cannot be converted to UTC."""
     try:
         moment = datetime.fromisoformat(text)
         return moment if moment.tzinfo else moment.astimezone()
@@ -289,7 +289,7 @@ def _sniffed(start: str, url: str) -> Format:
     except NotJson:
         is_lines = Path(unquote(urlsplit(url).path)).suffix in (".jsonl", ".ndjson")
     else:
-        # A row of products has a name or a picture itself; a document on one line has a list of them.
+        # A product's row has a name or a picture itself; a document on one line has a list of products.
         lists = [value for value in row.values() if isinstance(value, list) and isinstance(_first(value), dict)]
         names = {attribute_name(name) for name in row if not name.startswith("@")}
         is_lines = not lists or not names.isdisjoint({"id", "image_link", "image"})
@@ -297,7 +297,7 @@ def _sniffed(start: str, url: str) -> Format:
 
 
 def _collection(texts: Mapping[str, str]) -> str | None:
-    """The shop's own category, else Google's where it is written out (`Apparel > Shoes`), not as a number."""
+    """The shop's own category, else Google's if it is written out (`Apparel > Shoes`), not a number."""
     for name in ("product_type", "google_product_category", "category"):
         text = plain_text(texts.get(name), 200)
         if text and not text.isdigit():
@@ -322,7 +322,7 @@ def _numbered(key: str, number: int) -> str:
 
 
 def _many(value: Any) -> list[str]:
-    """Repeated attributes; in tables, additional pictures are separated by commas, or by other signs before the next
-    `http`. What stands for none is none."""
+    """The texts of repeated attributes; in tables, additional pictures are separated by commas, or by other signs
+    before the next `http`. Texts that stand for no value are left out."""
     parts = [_one(part) for part in value] if isinstance(value, list) else _SEVERAL.split(_one(value))
     return [part.strip() for part in parts if part.strip() and not is_no_url(part)]

@@ -1,4 +1,4 @@
-"""The EXIF and XMP of an image, as far as an item has fields for them; XMP also of a file beside it."""
+"""The EXIF and XMP of an image, as far as an item has fields for them; XMP also from a file next to it."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _CAMERAS_WORDS = re.compile(
 )
 """Descriptions that a camera or program writes into every picture."""
 _DATE = re.compile(r"(\d{4})[:/.-](\d\d)[:/.-](\d\d)(?:[ T](\d\d):(\d\d)(?::(\d\d))?(?:[.,]\d+)?)?(Z|[+-]\d\d:?\d\d)?")
-"""As the standard wants it, and with the signs, the zone or without the time that programs write."""
+"""The standard's form, and the forms that programs write: with other signs, with a zone, without the time."""
 
 XMP_BYTES_MAX = 4_000_000
-"""Programs keep masks in it."""
+"""Programs keep masks in this namespace."""
 _NAMESPACES = {
     "http://www.w3.org/1999/02/22-rdf-syntax-ns#": "rdf",
     "http://www.w3.org/XML/1998/namespace": "xml",
@@ -49,13 +49,13 @@ class Exif(NamedTuple):
     """ISO 8601, with an offset where the camera wrote one."""
 
     def or_else(self, other: Exif) -> Exif:
-        """With the other's texts where this has none."""
+        """This description, with the other's texts where it has none itself."""
         return Exif(*(own or its for own, its in zip(self, other, strict=True)))
 
 
 def read_exif(path: Path) -> Exif:
-    """The EXIF of an image file, and what its XMP says besides; empty if there is none or it cannot be read."""
-    # Not where this module is imported: a bucket's crawl has neither this nor EXIF.
+    """The EXIF of an image file, completed from its XMP; empty if there is none or it cannot be read."""
+    # Not imported with the module: a bucket's crawl lacks this library, and reads no EXIF.
     import pillow_heif
 
     pillow_heif.register_heif_opener()
@@ -84,7 +84,7 @@ def read_exif(path: Path) -> Exif:
 
 
 def read_xmp(data: bytes) -> Exif:
-    """What XMP says (ISO 16684-1). Raises ValueError if it is none."""
+    """The description in XMP data (ISO 16684-1). Raises ValueError if the data is not XMP."""
     import xmltodict
 
     if len(data) > XMP_BYTES_MAX:
@@ -93,7 +93,7 @@ def read_xmp(data: bytes) -> Exif:
         text = decoded(data).strip("\0 \r\n\t\ufeff")
         document = xmltodict.parse(text, process_namespaces=True, namespaces=_NAMESPACES)
         found = dict(_properties(document))
-    except Exception as exc:  # the parser raises what a broken text leads to, and refuses entities
+    except Exception as exc:  # the parser raises many errors for broken text, and refuses entities
         raise ValueError("it is not XMP") from exc
     dates = (_date(said, None) for name in _XMP_DATES if (said := _said(found.get(name))))
     return Exif(
@@ -106,7 +106,7 @@ def read_xmp(data: bytes) -> Exif:
 
 
 def _properties(node: Any) -> Iterator[tuple[str, Any]]:
-    """The properties of all descriptions of an XMP, written as elements or as attributes."""
+    """The properties of all descriptions in XMP data, written as elements or as attributes."""
     for name, value in node.items() if isinstance(node, Mapping) else ():
         for one in value if isinstance(value, list) else [value]:
             if name == "rdf:Description" and isinstance(one, Mapping):
@@ -116,7 +116,7 @@ def _properties(node: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _said(value: Any) -> str | None:
-    """A property's text: of several languages that for all, of several people their names."""
+    """A property's text: if there are several languages, the default one; for several people, their names."""
     if isinstance(value, Mapping):
         several = next((value[kind] for kind in ("rdf:Alt", "rdf:Seq", "rdf:Bag") if kind in value), None)
         if isinstance(several, Mapping):

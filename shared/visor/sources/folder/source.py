@@ -1,5 +1,5 @@
-"""`folder`: a tree of images. The sub-folder is the collection; EXIF and XMP, a JSON file beside an image and a JSON
-list of images describe them."""
+"""`folder`: a tree of images. The sub-folder is the collection; EXIF and XMP, a JSON file next to an image and a
+JSON list of images describe them."""
 
 from __future__ import annotations
 
@@ -33,25 +33,25 @@ SYSTEM = (
     "@eadir", "#recycle", "@recycle", "$recycle.bin", "#snapshot", "@recently-snapshot", "lost+found", "__macosx",
     "system volume information", ".thumbnails", ".@__thumb", ".trash*", "._*",
 )  # fmt: skip
-"""Names, in lower case, of what systems and not people put among pictures: thumbnails, bins, halves of files."""
+"""Names, in lower case, of folders and files that systems put among pictures: thumbnails, bins, halves of files."""
 SILENT = frozenset({".json", ".xmp", ".db", ".ini"})
-"""Endings of what belongs to pictures or to the system: not told as left out."""
+"""Endings of files that belong to pictures or to the system: not reported as left out."""
 NAMED_BY = ("image", "file_name", "filename", "file", "path")
-"""Names under which an entry of a list may have the path of its image, from where the list lies."""
+"""Names under which an entry of a list may have the path of its image, relative to the list."""
 LIST_BYTES_MAX = 64 * 2**20
 TAKEN = "taken"
 _TAKEOUT = ".supplemental-metadata"
 _TAKEOUT_LENGTH = 46
-"""Characters that Google Takeout leaves of a side-car's name, without its ending."""
+"""Characters of a side-car's name, without its ending, that Google Takeout keeps."""
 _EDITED = re.compile(
     r"-(?:edited|effects|smile|mix|bearbeitet|bewerkt|edytowane|modificato|modifié|(?:ha )?editado|editat|編集済み)$",
     re.I,
 )
-"""How Takeout names what Google Photos made of a photo, in the language of its owner."""
+"""How Takeout names versions of a photo that Google Photos made, in the language of its owner."""
 
 
 class _File(NamedTuple):
-    """An image file, and what lies beside it: JSON and XMP."""
+    """An image file, and the JSON and XMP files next to it."""
 
     path: Path
     json: Path | None
@@ -59,7 +59,7 @@ class _File(NamedTuple):
 
 
 class _Beside:
-    """The files of one ending in a folder, and which picture each belongs to.
+    """The files with one ending in a folder, and the picture that each belongs to.
 
     Args:
         files: All files of the folder.
@@ -70,32 +70,32 @@ class _Beside:
         self._names_of = names_of
         self._exact = {normalize("NFC", name): name for name in files if name.lower().endswith(ending)}
         pictures = (name for name in files if Path(name).suffix.lower() in ENDINGS)
-        # Where nothing lies beside them, the names of a million pictures are not kept four times over.
+        # If there are none, the names of a million pictures are not kept four times over.
         owned = {one for name in pictures for one in names_of(name)} if self._exact else set()
-        # Where both come from a disk that tells no capitals: what is no other picture's by its very name.
+        # If both come from a disk that ignores case: files that are not another picture's by their exact name.
         self._folded = {one.casefold(): name for one, name in self._exact.items() if one not in owned}
         of_pictures = {one.casefold() for one in owned} if self._folded else set()
         self.others = [self._folded[one] for one in sorted(self._folded.keys() - of_pictures)]
-        """Those of no picture."""
+        """The files that belong to no picture."""
 
     def of(self, picture: str) -> str | None:
-        """The file of a picture."""
+        """The file that belongs to a picture."""
         names = [*self._names_of(picture)] if self._exact else []
         found = chain((self._exact.get(one) for one in names), (self._folded.get(one.casefold()) for one in names))
         return next(filter(None, found), None)
 
 
 class FileDefaults(SourceConfig, frozen=True, kw_only=True):
-    """What the items of a tree of files have where neither file nor folder says it."""
+    """Values of the items of a tree of files that neither file nor folder provides."""
 
     collection: str | None = None
-    """Of images that lie in no sub-folder."""
+    """Of images in no sub-folder."""
     licence: str | None = None
     author: str | None = None
     decimal: DecimalSign | None = None
     """The sign before decimals in prices that are texts."""
     exclude: tuple[str, ...] = ()
-    """Patterns of what is left out: `*_small.jpg` and `drafts` are names, `2019/*` is a path."""
+    """Patterns of files and folders to leave out: `*_small.jpg` and `drafts` are names, `2019/*` is a path."""
 
 
 class FolderConfig(FileDefaults, frozen=True, kw_only=True):
@@ -116,7 +116,7 @@ def left_out(path: str, exclude: tuple[str, ...]) -> str:
 
 
 def no_picture(path: str) -> str:
-    """Why a file is passed over by its ending; empty if that is one of a picture, or nothing to tell."""
+    """Why a file is passed over by its ending; empty if it is a picture's ending, or there is nothing to report."""
     ending = PurePosixPath(path).suffix
     if ending.lower() in ENDINGS | SILENT or path.endswith("/"):
         return ""
@@ -170,7 +170,7 @@ class FolderSource:
             told.clear()
 
     def _walk(self, folder: Path, after: tuple[str, ...], told: RowErrors) -> Iterator[_File]:
-        """The images of a folder and those below it, in order, after the path of those parts; and their side-cars."""
+        """The images of a folder and its sub-folders, in order, after the path of those parts; and their side-cars."""
         try:
             with os.scandir(folder) as entries:
                 names = sorted(
@@ -221,21 +221,21 @@ class FolderSource:
         return file_item(self.name, key, path.as_uri(), said, self._config, exif, modified=modified)
 
     def _file(self, path: Path) -> Path:
-        """The file that a path leads to. Raises `DropItem` if it is none that may and can be read."""
+        """The file that a path leads to. Raises `DropItem` if it may not or cannot be read."""
         try:
             real = path.resolve(strict=True)
             if not real.is_relative_to(self._root):
                 raise DropItem("it leads out of the folder, as a symbolic link")
-            if not real.is_file():  # to open a pipe is to wait for who writes to it
-                raise DropItem("it cannot be read: it is a folder, a pipe or a device, and no file")
+            if not real.is_file():  # opening a pipe would wait for its writer
+                raise DropItem("it cannot be read: it is a folder, a pipe or a device, not a file")
             real.open("rb").close()
         except (OSError, RuntimeError) as exc:
-            # Of a link that leads to itself, some versions of Python have an error of their own.
+            # For a link that leads to itself, some versions of Python raise a different error.
             raise DropItem(f"it cannot be read: {getattr(exc, 'strerror', os.strerror(ELOOP))}") from exc
         return real
 
     def _xmp(self, key: str, path: Path, errors: RowErrors) -> Exif:
-        """What the XMP beside an image says; one that cannot be read is reported."""
+        """The contents of the XMP file next to an image; a file that cannot be read is reported."""
         try:
             return read_xmp(self._file(path).read_bytes())
         except (DropItem, OSError, ValueError) as exc:
@@ -244,7 +244,7 @@ class FolderSource:
             return Exif()
 
     def _json(self, path: Path) -> Any:
-        """What a JSON file of the folder says. Raises `DropItem` with why that is not known."""
+        """The contents of a JSON file of the folder. Raises `DropItem` with the reason if it cannot be read."""
         try:
             real = self._file(path)
             if (size := real.stat().st_size) > LIST_BYTES_MAX:
@@ -254,7 +254,7 @@ class FolderSource:
             raise DropItem(f"it cannot be read: {getattr(exc, 'strerror', None) or exc}") from exc
 
     def _list(self, path: Path, errors: RowErrors) -> None:
-        """Take in what a JSON list of images says of them, if the file is one."""
+        """Take the descriptions from a JSON list of images, if the file is one."""
         try:
             found = self._json(path)
         except DropItem as drop:
@@ -268,8 +268,8 @@ class FolderSource:
                 self._listed[normalize("NFC", normpath(place))] = row
 
     def _said(self, key: str, beside: Path | None, errors: RowErrors) -> dict[str, Any]:
-        """What the file beside an image or a list says; one that cannot be read is reported. `TAKEN`: when by
-        Takeout."""
+        """The contents of the file next to an image or of a list; a file that cannot be read is reported. `TAKEN`: the
+        time according to Takeout."""
         if beside is None:
             listed = self._listed.get(normalize("NFC", key))
             return {} if listed is None else described(key, listed, self._prices, errors)
@@ -292,12 +292,12 @@ def _taken(timestamp: Any) -> str | None:
 
 
 def sidecar_names(name: str) -> Iterator[str]:
-    """How the side-car of an image file may be called, in Unicode's composed form; the first that is there counts."""
+    """Possible names of an image file's side-car, in Unicode's composed form; the first that exists counts."""
     name = normalize("NFC", name)
     stem, dot, ending = name.rpartition(".")
     yield f"{name}.json"
     yield f"{stem}.json"
-    # Google Takeout's: cut off, and with the number of a namesake at the end.
+    # Google Takeout's names: cut off, and with the number of a namesake at the end.
     number = re.search(r"\(\d+\)\Z", stem)
     first = _EDITED.sub("", stem[: number.start()] if number else stem) + dot + ending
     for whole in (first + _TAKEOUT, first):
@@ -321,7 +321,7 @@ def file_item(
     etag: str | None = None,
     modified: str | None = None,
 ) -> Item:
-    """The item of an image file whose key is its path: what its owner said first, then its EXIF, then the defaults.
+    """The item of an image file whose key is its path: values from its owner first, then its EXIF, then the defaults.
 
     Args:
         said: As `described` returns it, or nothing.

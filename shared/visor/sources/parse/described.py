@@ -1,4 +1,4 @@
-"""What its owner wrote beside a picture: in a file, or in the metadata of an object."""
+"""An owner's description of a picture: in a file next to it, or in the metadata of an object."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from visor.sources.parse.text import (
 
 
 def described(key: str, values: Mapping[str, Any], prices: PriceReader, errors: RowErrors) -> dict[str, Any]:
-    """The fields of an item. Each value counts for itself: one that cannot be used is reported, and the others stand.
-    Unknown names are ignored.
+    """The fields of an item. A value that cannot be used is reported, and the others are kept. Unknown names are
+    ignored.
     """
 
     def report(name: str, valid: str) -> None:

@@ -1,4 +1,4 @@
-"""Text, whatever its maker believed its encoding to be: whole, or as a stream."""
+"""Decodes text, whatever encoding its maker believed it to have: whole, or as a stream."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _BOMS = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 _SUPERSETS = {"shift_jis": "cp932", "euc_kr": "cp949", "gbk": "gb18030", "big5": "big5hkscs"}
-"""Python's names of the encodings that WHATWG's labels mean, where webencodings names a smaller one."""
+"""Python's names of the encodings that WHATWG's labels mean, if webencodings names a smaller one."""
 _BUFFER_BYTES = 1 << 16
 
 
@@ -38,7 +38,7 @@ codecs.register_error("visor_windows_1252", _as_windows_1252)
 
 
 class _Pieces(io.RawIOBase):
-    """Pieces of bytes as a file. A read gives what is left of one piece, so nothing is lost where the next fails."""
+    """Pieces of bytes as a file. A read returns the rest of one piece, so nothing is lost if the next fails."""
 
     def __init__(self, pieces: Iterable[bytes]) -> None:
         self._pieces: Iterator[bytes] = filter(None, pieces)
@@ -47,7 +47,7 @@ class _Pieces(io.RawIOBase):
         try:
             while len(self._rest) < _BUFFER_BYTES and (piece := next(self._pieces, b"")):
                 self._rest += piece
-        except Exception as exc:  # noqa: BLE001 -- raised again where it belongs: behind what came before it
+        except Exception as exc:  # noqa: BLE001 -- raised again where it belongs: after the bytes that came before it
             self._pieces = _failing(exc)
 
     def readable(self) -> bool:
@@ -70,8 +70,8 @@ def unpacked(pieces: Iterable[bytes], bytes_max: int) -> io.BufferedReader:
     """`pieces` as a file, unpacked if they are gzip data.
 
     Raises:
-        SourceError: It is another archive. Reading raises it, too: more than `bytes_max` come out of gzip data, or it
-            is broken.
+        SourceError: It is another archive. Reading raises it, too, if gzip data is broken or unpacks to more than
+            `bytes_max`.
     """
     packed: io.BufferedReader = io.BufferedReader(_Pieces(pieces), _BUFFER_BYTES)
     if not packed.peek(2).startswith(b"\x1f\x8b"):
@@ -101,18 +101,18 @@ def _gunzipped(packed: BinaryIO, bytes_max: int) -> Iterator[bytes]:
 
 
 def open_text(data: io.BufferedReader, *, promised: str | None) -> tuple[io.TextIOWrapper, str]:
-    """The text of `data`, every line end a `\\n`, and how it begins (up to 64 kB, not consumed). As `decoded`."""
+    """The text of `data`, with every line end a `\\n`, and its beginning (up to 64 kB, not consumed). As `decoded`."""
     encoding, errors, skip = _encoding(data.peek(_BUFFER_BYTES), promised)
     data.read(skip)
     return io.TextIOWrapper(data, encoding, errors), data.peek(_BUFFER_BYTES).decode(encoding, errors)
 
 
 def decoded(data: bytes, promised: str | None = None) -> str:
-    """A whole text, whatever is said about its encoding.
+    """A whole text, whatever its declared encoding.
 
-    It is as its byte order mark says, else UTF-16 if it has such zeros, else UTF-8 if it is valid, else as its XML
-    declaration says, else as promised, else UTF-8 in which what does not fit is Windows-1252. Names of encodings mean
-    what browsers take them for (https://encoding.spec.whatwg.org): ISO-8859-1 is Windows-1252.
+    The encoding is that of its byte order mark, else UTF-16 if its zeros fit, else UTF-8 if that is valid, else that of
+    its XML declaration, else the promised one, else UTF-8 in which invalid bytes are Windows-1252. Names of encodings
+    mean what browsers take them for (https://encoding.spec.whatwg.org): ISO-8859-1 is Windows-1252.
 
     Args:
         promised: By the configuration or the HTTP header.
@@ -136,7 +136,7 @@ def _encoding(head: bytes, promised: str | None) -> tuple[str, str, int]:
 
 
 def is_utf_8(head: bytes) -> bool:
-    """Whether a text, or its beginning of the length that is peeked at, is valid UTF-8."""
+    """Whether a text, or as much of its beginning as is peeked at, is valid UTF-8."""
     try:
         codecs.getincrementaldecoder("utf-8")().decode(head, final=len(head) != _BUFFER_BYTES)
     except UnicodeDecodeError:
@@ -145,7 +145,7 @@ def is_utf_8(head: bytes) -> bool:
 
 
 def _codec(label: str | None) -> str:
-    """Python's name of what a label means; empty for none, and for UTF-16 and 32: the text would show that itself."""
+    """Python's name of a label's encoding; empty for none, and for UTF-16 and 32: the text would show those itself."""
     import webencodings
 
     known = webencodings.lookup(label or "")

@@ -47,7 +47,7 @@ def resolve_url(value: Any, base_url: str, what: str) -> str:
     """An absolute http(s) URL. Raises `DropItem` if it cannot be one; `what` names it.
 
     Args:
-        base_url: Its query is not a part of the base: it may hold a key.
+        base_url: Its query is not part of the base, as it may hold a key.
     """
     if not isinstance(value, str) or is_no_url(value):
         raise DropItem(f"it has no address of a {what}" + (f" but {str(value)!r:.80}" if value else ""))
@@ -62,12 +62,12 @@ def resolve_url(value: Any, base_url: str, what: str) -> str:
 
 
 def unescaped(url: str) -> str:
-    """A URL that was escaped for HTML once too often, as it was meant."""
+    """The intended form of a URL that was escaped for HTML once too often."""
     return url.strip().replace("&amp;", "&")
 
 
 def is_no_url(text: str) -> bool:
-    """Whether a text where a URL belongs stands for none, as programs write that."""
+    """Whether a text in place of a URL is a program's way to write that there is none."""
     return _NO_URL.fullmatch(text.strip()) is not None
 
 

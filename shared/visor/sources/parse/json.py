@@ -21,22 +21,22 @@ _SURROGATE = re.compile(r"u[dD][89a-fA-F]")
 _NO_VALUE = re.compile(r"(?<![\w.])[+-]?(?:nan|inf(?:inity)?|undefined|none)\b", re.I)
 _COMMA_AT_END = re.compile(r",(?=\s*[\]}])")
 _START = re.compile(r"[\n>(;]\s*(?=[\[{])")
-"""Where JSON begins behind what does not belong to it: a PHP warning, a guard against scripts, a callback."""
+"""Where JSON begins after text that does not belong to it: a PHP warning, a guard against scripts, a callback."""
 _END = re.compile(r"(?:\s|\)?;|\)|<!--(?:(?!-->).)*-->)*\Z", re.S)
 _STARTS_MAX = 20
 _CUT_TOKEN = re.compile(r"[\w.+-]{0,5}\Z")
-"""What is left of a word or number whose end is missing."""
+"""The beginning of a word or number whose end is missing."""
 
 
 _SAYINGS = (
     "message", "errormessage", "errordescription", "msg", "detail", "error", "errors", "fault", "faultstring",
 )  # fmt: skip
-"""Names under which APIs say what is wrong, the most telling first."""
+"""Names under which APIs report errors, the most informative first."""
 
 
 class NotJson(ValueError):
-    """A text is not JSON. `malformed`: it would be but for a mistake, so that another try gives the same; else its end
-    is missing, or it is something else, such as an error page."""
+    """A text is not JSON. `malformed`: it would be JSON but for a mistake, so another try would return the same; else
+    its end is missing, or it is something else, such as an error page."""
 
     def __init__(self, reason: str, *, malformed: bool = False) -> None:
         self.malformed = malformed
@@ -44,13 +44,13 @@ class NotJson(ValueError):
 
 
 def parse_json(data: bytes | str, charset: str | None = None) -> Any:
-    """The value of a JSON text. What is not a number is None, half an emoji is U+FFFD, whole numbers are exact.
+    """The value of a JSON text. NaN, infinity and undefined are None, half an emoji is U+FFFD, whole numbers are exact.
 
     Args:
-        charset: What the server says of bytes; UTF-8 that is valid, and byte order marks, take precedence.
+        charset: The encoding that the server declares; valid UTF-8, and byte order marks, take precedence.
 
     Raises:
-        NotJson: Says what is wrong and where.
+        NotJson: Names the mistake and its place.
     """
     try:
         return msgspec.json.decode(data)
@@ -78,7 +78,7 @@ _DECODER = json.JSONDecoder(
 
 
 def _value(text: str, start: int) -> Any:
-    """The value that begins at `start` and reaches the end, but for what `_END` allows behind it."""
+    """The value that begins at `start` and reaches the end, but for what `_END` allows after it."""
     try:
         value, end = _DECODER.raw_decode(text, start)
     except json.JSONDecodeError as exc:
@@ -88,7 +88,7 @@ def _value(text: str, start: int) -> Any:
         raise NotJson(reason, malformed=not is_cut_off) from exc
     except RecursionError as exc:
         raise NotJson("its values are nested too deeply", malformed=True) from exc
-    except ValueError as exc:  # of Python's bound on digits, which names its own remedy
+    except ValueError as exc:  # Python's limit on digits, whose error names its own remedy
         raise NotJson(f"it has a number of more than {sys.get_int_max_str_digits()} digits", malformed=True) from exc
     if not _END.match(text, end):
         raise NotJson(f"more follows after its end: {text[end : end + 40]!r}", malformed=True)
@@ -96,7 +96,7 @@ def _value(text: str, start: int) -> Any:
 
 
 def _repaired(token: str) -> str:
-    """A piece of JSON, a string or what is between two, without the mistakes that leave no doubt what is meant."""
+    """A piece of JSON, which is a string or the text between two, with unambiguous mistakes corrected."""
     if token.startswith('"'):
         return _ESCAPES.sub(_escape, token)
     return _COMMA_AT_END.sub("", _NO_VALUE.sub("null", token))
@@ -120,7 +120,7 @@ _REFUSALS = {
 
 
 def refusal(answer: Any) -> str:
-    """What flags and codes of an answer say of a request that was not served, or not whole; empty if nothing."""
+    """The flags and codes in an answer to a request that was not served, or not completely; empty if there are none."""
     for name, value in answer.items() if isinstance(answer, Mapping) else ():
         refused = _REFUSALS.get(re.sub(r"[\W_]", "", str(name)).lower())
         if refused and isinstance(value, str | int) and refused.match(str(value).lower()):
@@ -129,7 +129,7 @@ def refusal(answer: Any) -> str:
 
 
 def said_by(answer: Any, *, is_inner: bool = False) -> str:
-    """What an answer says of itself in words: an API's own message about what is wrong. Empty if it says nothing."""
+    """An API's own message in an answer about what is wrong. Empty if there is none."""
     if isinstance(answer, str):
         return answer[:300]
     if isinstance(answer, Mapping):

@@ -20,7 +20,7 @@ from visor.sources.parse.text import TITLE_LENGTH_MAX, country_code, iso_date, p
 
 
 class Fields(SourceConfig, frozen=True, kw_only=True):
-    """Where each field of an item stands in a row: JMESPath expressions (https://jmespath.org)."""
+    """Where each field of an item is in a row: JMESPath expressions (https://jmespath.org)."""
 
     key: str
     """The source's own stable key."""
@@ -36,14 +36,14 @@ class Fields(SourceConfig, frozen=True, kw_only=True):
     licence: str | None = None
     author: str | None = None
     group: str | None = None
-    """The source's own key of the product that it is a picture or variant of."""
+    """The source's own key of the product of which the item is a picture or variant."""
     image_etag: str | None = None
     image_modified: str | None = None
     extra: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 class Defaults(SourceConfig, frozen=True, kw_only=True):
-    """What an item has where its row says nothing."""
+    """Values of an item for which its row has none."""
 
     title: str = ""
     description: str | None = None
@@ -70,7 +70,7 @@ class Expressions:
         return name in self._compiled
 
     def find(self, name: str, row: Any) -> Any:
-        """What the expression finds in `row`; None where there is no such expression or nothing is found.
+        """What the expression finds in `row`; None if there is no such expression or nothing is found.
 
         Raises:
             DropItem: The row holds values that the expression cannot work on.
@@ -98,8 +98,8 @@ class RowMapping:
 
     Args:
         source: The source's name.
-        where: The place in the configuration, which errors name.
-        only: An expression that has to find something true; other rows are passed over.
+        where: The key in the configuration, which errors name.
+        only: An expression that must find something true; other rows are passed over.
         minor_units: Prices count cents; or an expression that finds how many decimals they have.
         decimal: The sign before decimals in prices that are texts.
     """
@@ -131,9 +131,9 @@ class RowMapping:
         return scalar_text(self._found("key", row))
 
     def learn(self, rows: Iterable[Any]) -> None:
-        """See how the rows of a page write their prices; before the first of them is read.
+        """Learn how the rows of a page write their prices; call it before the first of them is read.
 
-        Pages do not learn from each other: a pass that goes on at one reads the same.
+        Pages do not learn from each other, so a pass that resumes at one reads the same.
         """
         self._prices.seen.clear()
         values = [self._found("price", row) for row in rows]
@@ -209,5 +209,5 @@ class RowMapping:
 
 
 def _is_number(value: Any) -> bool:
-    """Whether a price is a number that a program wrote, as text or not: nobody's words or signs."""
+    """Whether a price is a number that a program wrote, as text or not: without words or signs."""
     return not isinstance(value, str) or not any(letter.isalpha() or letter in "$€£¥₹" for letter in value)

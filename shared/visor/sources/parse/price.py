@@ -2,8 +2,8 @@
 
 A number is exact. Structured data ('machine': JSON-LD, Open Graph, numbers as text in JSON) has a decimal point by its
 specification. Everything else is a text for people, in which `1.299` may be one or thousands: that is decided by the
-source's other prices or its setting `decimal`, by the currency's minor units, and by what its own people write; where
-none of these decides, the price is unreadable, and not a guess (docs/decisions/sources-prices.md).
+source's other prices or its setting `decimal`, by the currency's minor units, and by the custom where it is used; if
+none of these decides, the price is unreadable and not guessed (docs/decisions/sources-prices.md).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _SIGNS = {
 }  # fmt: skip
 _WORDS = dict.fromkeys(["eur", "Eur", "euro", "Euro", "EURO", "euros"], "EUR")
 _SHARED_SIGNS = {"$": ".", "¥": ".", "Rs": ".", "₨": ".", "kr": ","}
-"""Signs that several currencies have, and what is written before decimals in most of these."""
+"""Signs that several currencies share, and the sign before decimals in most of these currencies."""
 
 _LETTER = r"[^\W\d_]"
 _ALL_SIGNS = sorted([*_SIGNS, *_WORDS, *_SHARED_SIGNS, *MINOR_DIGITS], key=len, reverse=True)
@@ -59,7 +59,7 @@ _MARKS = re.compile(_MARK)
 _MARK_BEFORE = re.compile(rf"({_MARK})[\s.:]*\Z")
 _MARK_AFTER = re.compile(rf"[\s/]*({_MARK})")
 _ALSO_WORDS = frozenset({"ALL", "CUP", "PEN", "TOP", "TRY"})
-"""Codes that beside a price may be words: `ALL FOR £5.00`."""
+"""Codes that may be words next to a price: `ALL FOR £5.00`."""
 _DOLLARS = re.compile(r"\b(AU?|CA?|HK|MX|N[TZ]|S|US)\s+\$")
 """`US $25.00`, as marketplaces write it."""
 _BLANKS = " \xa0\u2009\u202f"
@@ -97,14 +97,14 @@ _JOINED_AFTER = re.compile(r"[^\w/–—~-]\d|[a-z]+\d|e[+-]\d", re.I)
 _SPREAD = re.compile(r"\s*[.,]+\s*\d{1,2}(?!\d)")
 """After a number without decimals: they may be these."""
 _PIECES = re.compile(rf"[\s-]?(?:[x×](?!\w)|(?:for|für|pour|por)\b)|\s*(?:{_MARK})\s*[x×]\s*\d", re.I)
-"""After a number of instalments or pieces, which make the amount beside it another one than the price."""
+"""After a number of instalments or pieces, which means that the amount next to it is not the price."""
 _PIECES_UNMARKED = re.compile(
     rf"\s*(?:per|voor|para|za|för|of\s*(?:{_MARK}))\s*(?:{_MARK})?\s*\d"
     r"|\s*(?:[^\W\d]+[\s-]+){0,2}(?:inst?all?ments?|payments|raten|rate|fois|mensualités|cuotas|pagos|parcelas|prestações"
     r"|vezes|termijnen|raty?|splátek|taksit|платеж\w*|взнос\w*)\b|\s*mois\s*[x×]",
     re.I,
 )
-"""The same, where the number has no currency."""
+"""The same, for a number without a currency."""
 _DASH_FOR_ZERO = re.compile(r"(?<![\w.,])(?:[–—](?=[.,])|-(?=,))(?=.\d\d(?!\d))")
 """`–.95` and `-,95 €` are 95 cents."""
 TEXT_LENGTH_MAX = 200
@@ -120,11 +120,11 @@ class Money(NamedTuple):
     """In major units, never negative."""
     currency: str | None = None
     written: str = ""
-    """The whole text, where the amount is the lowest of a range, or where prices start."""
+    """The whole text, if the amount is the lowest of a range or a starting price."""
 
     @property
     def extra(self) -> dict[str, str]:
-        """What an item's `extra` says of a price that is only the lowest one."""
+        """The entry in an item's `extra` about a price that is only the lowest one."""
         return {"price_text": self.written} if self.written else {}
 
 
@@ -135,7 +135,7 @@ class _Number(NamedTuple):
 
     @property
     def marks(self) -> list[str]:
-        """Those after it and before it, each from the nearest on."""
+        """The marks after it, then those before it, each from the nearest on."""
         found, after, before = list[str](), self.after, self.before
         while match := _MARK_AFTER.match(after):
             found, after = [*found, match[1]], after[match.end() :]
@@ -148,7 +148,7 @@ class PriceReader:
     """Reads the prices of one source.
 
     Args:
-        decimal: The sign before decimals in this source's texts, where its owner says it.
+        decimal: The sign before decimals in this source's texts, if its owner sets it.
         seen: What another reader of this source has learned (`seen`).
     """
 
@@ -158,7 +158,7 @@ class PriceReader:
         """JSON-able texts: a sign before decimals, and whether it was in text or machine notation."""
 
     def learn(self, values: Iterable[Any], *, machine: bool = False) -> None:
-        """See how this source writes its prices; before the first of them is read."""
+        """Learn how this source writes its prices; call it before the first of them is read."""
         for value in values:
             if isinstance(value, str):
                 self.seen |= {("machine" if machine else "text") + sign for sign in _decimal_signs(value)}
@@ -197,10 +197,10 @@ def parse_price(
 
     Args:
         value: A number, or text such as `19.99 USD`, `$1,299.00`, `1.299,00 €`, `CHF 1'299.-`.
-        currency: What the catalogue says elsewhere; a currency in the text itself takes precedence.
+        currency: The currency given elsewhere in the catalogue; one in the text itself takes precedence.
         machine: The text is a value of structured data, whose decimal sign is a point.
         minor_units: The amount counts cents, or the smallest unit of the currency; a number says how many decimals.
-        decimal: The sign before decimals in this source, where it is known.
+        decimal: The sign before decimals in this source, if it is known.
 
     Raises:
         UnreadablePrice: It is not a price, negative, not finite, or could be two different ones.
@@ -240,7 +240,7 @@ def currency_in(text: str) -> str | None:
 
 
 def is_zero(text: str) -> bool:
-    """Whether all digits of a price are 0: so programs write a sale price where there is no sale."""
+    """Whether all digits of a price are 0: programs write such a sale price if there is no sale."""
     return set(re.findall(r"\d", text)) == {"0"}
 
 
@@ -299,13 +299,13 @@ def _plain(text: str) -> str:
 
 
 def _outside(text: str) -> str:
-    """The text without what brackets say beside an amount."""
+    """The text without remarks in brackets next to an amount."""
     outside = re.sub(r"\([^()]*\)", " ", text)
     return outside if re.search(r"\d", outside) else text
 
 
 def _numbers(text: str) -> list[_Number]:
-    """The numbers of a text that may be amounts: no percentages."""
+    """The numbers of a text that may be amounts, without percentages."""
     found = [_Number(match[0], text[: match.start()], text[match.end() :]) for match in _NUMBER.finditer(text)]
     return [n for n in found if not n.after.lstrip().startswith("%") and not n.before.endswith("%")]
 
@@ -326,14 +326,14 @@ def _is_no_price(number: _Number) -> bool:
 
 
 def _are_several(marks: Iterable[str]) -> bool:
-    """Whether the marks of a price are those of more than one currency."""
+    """Whether the marks of a price belong to more than one currency."""
     codes = {currency_code(mark) or _WORDS.get(mark) for mark in marks} - {None, *_ALSO_WORDS}
     signs = {character for mark in marks for character in mark if unicodedata.category(character) == "Sc"}
     return len(codes) > 1 or len(signs) > 1
 
 
 def _amount(digits: str, code: str | None, custom: str | None, decimal: str | None, *, is_bare: bool) -> float:
-    """The amount of a number; `ValueError`, which ends the sentence, if it is none or could be two."""
+    """The amount of a number. Raises `ValueError`, whose text ends the sentence, if it has none or could be two."""
     signs, point = re.sub(r"\d", "", digits), _decimal_sign(digits)
     if point is None:
         point, places = decimal, MINOR_DIGITS.get(code or "")
@@ -353,7 +353,7 @@ def _amount(digits: str, code: str | None, custom: str | None, decimal: str | No
 
 
 def _decimal_sign(digits: str) -> str | None:
-    """The sign before the decimals of a number as far as it tells itself; empty if it has none, None if unknown."""
+    """The sign before a number's decimals, as far as it shows that itself; empty if it has none, None if unknown."""
     signs = re.sub(r"\d", "", digits)
     last = "٫" if "٫" in signs else signs[-1:]
     if last in (".", ",") and signs.count(last) > 1:
@@ -364,7 +364,7 @@ def _decimal_sign(digits: str) -> str | None:
 
 
 def _decimal_signs(text: str) -> set[str]:
-    """What the amounts of a text tell about the sign before decimals."""
+    """What the amounts of a text show about the sign before decimals."""
     if exact := _MACHINE.match(text.upper()):
         numbers = [_Number(exact[2], "", "")]
     else:

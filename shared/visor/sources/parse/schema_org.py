@@ -14,24 +14,24 @@ from visor.sources.parse.text import scalar_text
 PRODUCTS = ("Product", "ProductGroup", "ProductModel", "IndividualProduct", "SomeProducts", "Vehicle", "Car")
 _DEPTH_MAX = 12
 _OF_A_GROUP = ("name", "description", "image", "brand", "category", "material", "offers", "url")
-"""What a variant has of its group where it says nothing itself."""
+"""Attributes that a variant takes from its group if it has none itself."""
 _SIZED = re.compile(r"[-_](?:\d+x\d*|x\d+|pico|thumb|small|compact|medium|large|grande)(?=\.\w+\Z)")
 _ADDRESSES = ("contentUrl", "url", "thumbnailUrl", "@id")
 _NO_PRICES = frozenset({"", 0, "0", "0.0", "0.00"})
-"""What is said of an offer that is none while another has a price."""
+"""Availabilities of an offer that does not count while another has a price."""
 _LIST_PRICE = re.compile(r"ListPrice|StrikethroughPrice|SRP|MSRP")
 _PART_OF_A_PRICE = re.compile(r"Installment|Down[Pp]ayment|Subscription|Fee\Z")
 _NOT_FOR_EVERYBODY = frozenset({"validForMemberTier", "eligibleQuantity"})
 _OUT_OF_STOCK = re.compile(r"OutOfStock|SoldOut|Discontinued")
 _NOT_READ = re.compile(r"data:|[^?#]*\.svgz?(?:[?#]|\Z)|.*(?:\{\{|%7B%7B|\{%|<%|\[\[)", re.I)
-"""Addresses of pictures that are not fetched: their data, drawings, and what a template was to fill in."""
+"""URLs of pictures that are not fetched: embedded data, drawings, and unfilled templates."""
 
 
 def things(document: Any, *types: str, outside: tuple[str, ...] = ()) -> Iterator[Mapping[str, Any]]:
     """The objects of those types in a `graph`, each once, in their order, those in other objects included.
 
     Args:
-        outside: Types of objects that are not looked into: the logo of an Organization is not a picture of its page.
+        outside: Types of objects that are not searched: the logo of an Organization is not a picture of its page.
     """
     return _walk(document, lambda thing: not type_names(thing).isdisjoint(types), frozenset(outside), set(), 0)
 
@@ -55,13 +55,13 @@ def type_names(thing: Mapping[str, Any]) -> frozenset[str]:
 
 
 def _bare(name: str) -> str:
-    """A name without the vocabulary's address or prefix before it."""
+    """A name without the vocabulary's URL or prefix before it."""
     return name if name.startswith("@") else re.split(r"[:/#]", name.strip())[-1]
 
 
 def graph(document: Any) -> Any:
     """A document (JSON-LD, or microdata in its form) with plain names, values and lists, and with each object in the
-    place of the `{"@id": …}` that name it. An offer of something is that thing's."""
+    place of each `{"@id": …}` that names it. An offer of a product becomes part of that product."""
     nodes: dict[str, dict[str, Any]] = {}
     document = _plain(document)
     for node in list(_nodes(document)):
@@ -108,8 +108,8 @@ def _nodes(part: Any, depth: int = 0) -> Iterator[dict[str, Any]]:
 
 
 def products(document: Any, types: tuple[str, ...] = PRODUCTS) -> Iterator[Mapping[str, Any]]:
-    """The products of a `graph`, and whatever else it offers; of a group its variants, with what the group says of all
-    of them."""
+    """The products of a `graph`, and anything else that it offers; for a group its variants, with the attributes that
+    the group has for all of them."""
 
     def is_product(thing: Mapping[str, Any]) -> bool:
         return not type_names(thing).isdisjoint(types) or ("offers" in thing and "name" in thing)
@@ -137,12 +137,12 @@ def products(document: Any, types: tuple[str, ...] = PRODUCTS) -> Iterator[Mappi
 
 
 def _group_id(group: Mapping[str, Any]) -> str:
-    """What tells a group from others of its shop."""
+    """A key that identifies a group within its shop."""
     return next(filter(None, (_text(group.get(key)) for key in ("productGroupID", "sku", "@id", "url", "name"))), "")
 
 
 def product_rows(document: Any) -> list[dict[str, Any]]:
-    """`product_row` of each of the `products` of a page, one of all that is said of the same in several places."""
+    """`product_row` of each of the `products` of a page; descriptions of one product in several places are one row."""
     rows: list[dict[str, Any]] = []
     by_title: dict[str, list[dict[str, Any]]] = {}
     for row in map(product_row, products(document)):
@@ -157,7 +157,7 @@ def product_rows(document: Any) -> list[dict[str, Any]]:
 
 
 def _is_same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two rows of a title describe one product: by their pictures, and nothing that both say differs."""
+    """Whether two rows with the same title describe one product: by their pictures, and if no value of both differs."""
     if not one.get("title") or any(
         one[name] != other[name] for name in ("sku", "gtin", "link") if one.get(name) and other.get(name)
     ):
@@ -176,9 +176,10 @@ def _file_name(url: str) -> str:
 
 
 def product_row(thing: Mapping[str, Any]) -> dict[str, Any]:
-    """A Product or ImageObject with Google's attribute names; what it does not say is left out.
+    """A Product or ImageObject with Google's attribute names; missing values are left out.
 
-    `price` is in machine notation, or a number, without its `currency`; the lowest of several, as `price_text` tells.
+    `price` is in machine notation, or a number, without its `currency`; if it is the lowest of several, there is
+    `price_text`.
     """
     offer = _offer(thing)
     price = next((amount for amount in (_value(offer.get("price")), _value(offer.get("lowPrice"))) if amount != ""), "")
@@ -209,14 +210,14 @@ def product_row(thing: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def addresses(value: Any) -> list[str]:
-    """Addresses of pictures: texts, ImageObjects, or lists of these."""
+    """URLs of pictures, from texts, ImageObjects, or lists of these."""
     found = [url for part in _list(value) for url in re.split(r",\s+(?=https?:|/)", _address(part))]
     return list(dict.fromkeys(url for url in found if not is_no_url(url) and not _NOT_READ.match(url)))
 
 
 def _offer(thing: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What the best of the offers with a price says, and `price_text` where they have several: of those in the currency
-    and condition of the first, the cheapest that is in stock."""
+    """The values of the best offer with a price, and `price_text` if there are several prices: of the offers in the
+    currency and condition of the first, the cheapest that is in stock."""
     offers = [offer for offer in _list(thing.get("offers")) if isinstance(offer, Mapping)]
     priced = [found for offer in offers for found in _priced(offer)]
     priced = [one for one in priced if not _is_other_offer(one)] or priced[:1]
@@ -234,7 +235,7 @@ def _offer(thing: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _priced(offer: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """What an offer says with a price: it itself or the first of its specifications, else each of its own offers."""
+    """The parts of an offer with a price: itself or the first of its specifications, else each of its own offers."""
     specifications = [part for part in _list(offer.get("priceSpecification")) if isinstance(part, Mapping)]
     inner = [part for part in _list(offer.get("offers")) if isinstance(part, Mapping)]
     currencies = [part["priceCurrency"] for part in (*specifications, *inner) if part.get("priceCurrency")]
@@ -246,7 +247,7 @@ def _priced(offer: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _amounts(offer: Mapping[str, Any]) -> list[float]:
-    """The lowest and the highest amount that an offer names as a number; empty if it names none so."""
+    """The lowest and the highest amount that an offer names as a number; empty if it names none."""
     found = []
     for name in ("price", "lowPrice", "highPrice"):
         with suppress(ValueError):
@@ -255,12 +256,12 @@ def _amounts(offer: Mapping[str, Any]) -> list[float]:
 
 
 def _is_other_offer(offer: Mapping[str, Any]) -> bool:
-    """Whether it is none of one piece to keep, for everybody."""
+    """Whether the offer is a lease, or not for everybody."""
     return "Lease" in _text(offer.get("businessFunction")) or not _NOT_FOR_EVERYBODY.isdisjoint(offer.keys())
 
 
 def _is_other_price(specification: Mapping[str, Any]) -> bool:
-    """Whether it is not what everybody pays for one now: a list price, one of a litre, a part, one for members."""
+    """Whether a price is not what everybody pays for one piece now: a list price, or one per litre, part or member."""
     is_list_price = _LIST_PRICE.search(_text(specification.get("priceType")))
     is_part = _PART_OF_A_PRICE.search(_text(specification.get("priceComponentType")))
     others = _NOT_FOR_EVERYBODY | {"referenceQuantity", "billingDuration", "billingIncrement"}
@@ -284,7 +285,7 @@ def _address(value: Any, depth: int = 3) -> str:
     value = _first(value)
     if isinstance(value, Mapping) and depth:
         named = [(key, _address(value.get(key), depth - 1)) for key in _ADDRESSES]
-        # An `@id` may be the address itself, or a name such as `#primaryimage`.
+        # An `@id` may be the URL itself, or a name such as `#primaryimage`.
         return next((url for key, url in named if url and not (key == "@id" and "#" in url)), "")
     return unescaped(value) if isinstance(value, str) else ""
 

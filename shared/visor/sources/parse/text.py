@@ -14,7 +14,7 @@ from typing import Any
 TITLE_LENGTH_MAX = 300
 DESCRIPTION_LENGTH_MAX = 2000
 READ_MAX = 20_000
-"""Characters of a text that are looked at: what hides its end may be written so that it takes long to find."""
+"""Characters of a text that are read: a hostile text could make the search for its end slow."""
 
 _TAG = re.compile(r"<(?:!--.*?--|/?[A-Za-z][^>]*)>", re.S)
 _HIDDEN = re.compile(
@@ -24,10 +24,10 @@ _HIDDEN = re.compile(
 )
 """Elements that a browser does not show."""
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-"""What a terminal would take for a command."""
+"""Characters that a terminal would take for a command."""
 _DOTNET_DATE = re.compile(r"/Date\((-?\d+)(?:[+-]\d{4})?\)/\Z")
 _DAYS_FROM, _DAYS_TO = 1900_01_01, 2100_12_31
-"""A number between them is a day as `20240501`; as seconds since 1970 it would be one of August 1970."""
+"""A number between them is a day such as `20240501`; as seconds since 1970 it would be in August 1970."""
 _MILLISECONDS_FROM = 1e11
 """Seconds since 1970 stay below this until the year 5138; milliseconds are above it since 1973."""
 
@@ -46,7 +46,7 @@ def plain_text(value: Any, length_max: int = DESCRIPTION_LENGTH_MAX) -> str:
 def scalar_text(value: Any) -> str:
     """A key, code or number as it is written; empty for everything else.
 
-    A number has all its digits and no others: 7.0 is `7`, and 1e21 a one with 21 zeros.
+    A number has all its digits and no others: 7.0 is `7`, and 1e21 is a one with 21 zeros.
     """
     if isinstance(value, int | float) and not isinstance(value, bool):
         text = format(Decimal(repr(value)), "f") if isinstance(value, int) or math.isfinite(value) else ""
@@ -56,7 +56,7 @@ def scalar_text(value: Any) -> str:
 
 def iso_date(value: Any) -> str | None:
     """ISO 8601 of an ISO text, an HTTP date, or seconds or milliseconds since 1970 (also as `/Date(…)/`, which .NET
-    writes); None for anything else, and for the year 1, which stands for none."""
+    writes); None for anything else, and for the year 1, which means no date."""
     if isinstance(value, bool) or value in (None, ""):
         return None
     if isinstance(value, str):
@@ -80,6 +80,6 @@ def iso_date(value: Any) -> str | None:
 
 
 def country_code(value: Any) -> str | None:
-    """ISO 3166-1 alpha-2 in capitals where the value is one, else the text as it is."""
+    """ISO 3166-1 alpha-2 in capitals if the value is such a code, else the text as it is."""
     text = plain_text(value, 60)
     return (text.upper() if re.fullmatch(r"[A-Za-z]{2}", text) else text) or None

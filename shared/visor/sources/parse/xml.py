@@ -1,4 +1,4 @@
-"""What programs that write XML as text get wrong."""
+"""Corrects common mistakes of programs that write XML as text."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 
 
 def repaired(text: str) -> str:
-    """The text without what is most often wrong in it: HTML's entities, a lone `&`, control characters,
-    also as `&#x1F;`."""
+    """The text without its most frequent mistakes: HTML's entities, an unescaped `&`, control characters, also as
+    `&#x1F;`."""
     return _MISTAKES.sub(_without_mistake, _NOT_XML.sub("", text))
 
 

@@ -1,4 +1,4 @@
-"""The ways in which APIs page, and how each is followed."""
+"""Follows the pages of an API, in each way in which APIs page."""
 
 from __future__ import annotations
 
@@ -26,30 +26,30 @@ _REL = re.compile(r';\s*rel\s*=\s*"?([^";]+)', re.IGNORECASE)
 
 
 class Paging(SourceConfig, frozen=True, kw_only=True):
-    """How the API pages. Where neither `total` nor `next` says which page is the last, the one before an empty one is:
-    a short one may only lack what was sold. `next` and `total` are found in the answer's JSON, or else in `body`,
-    `headers` (names in lower case) and `links` (those of the header `Link`: `links.next`)."""
+    """How the API pages. If neither `total` nor `next` shows which page is the last, it is the one before an empty
+    page: a short page may only lack products that were sold. `next` and `total` are found in the answer's JSON, or
+    else in `body`, `headers` (names in lower case) and `links` (those of the header `Link`: `links.next`)."""
 
     style: Literal["start", "page", "cursor", "next", "none"] = "start"
-    """`start`: by the number of rows before. `page`: by page number. `cursor`: by a token of the page before.
-    `next`: by a URL in the page before. `none`: there is one page."""
+    """`start`: by the number of previous rows. `page`: by page number. `cursor`: by a token of the previous page.
+    `next`: by a URL in the previous page. `none`: there is one page."""
     param: str | None = None
-    """Name of the parameter; by default the style's own name. None is sent where the source's `url` or `query` says
-    itself where the value goes (`{start}`, `{page}` or `{cursor}`): `limit = "{start},{count}"`."""
+    """Name of the parameter; by default the style's own name. It is not sent if the source's `url` or `query` has a
+    placeholder for the value (`{start}`, `{page}` or `{cursor}`): `limit = "{start},{count}"`."""
     count_param: str | None = "count"
-    """Empty: the API does not take one. Nor is it sent where `url` or `query` have `{count}`."""
+    """Empty: the API does not accept one. Nor is it sent if `url` or `query` has `{count}`."""
     count: Annotated[int, Meta(ge=1, le=10_000)] = 100
-    """Rows to ask for in one page."""
+    """Rows to request in one page."""
     first: int | None = None
     """Number of the first row (0) or page (1)."""
     next: str | None = None
-    """Where the next page's cursor or URL stands in a page."""
+    """Where the next page's cursor or URL is in a page."""
     total: str | None = None
-    """Where the number of all rows stands in a page, if anywhere."""
+    """Where the number of all rows is in a page, if anywhere."""
 
     def __post_init__(self) -> None:
         if self.style in ("cursor", "next") and self.next is None:
-            raise ValueError(f"style '{self.style}' needs `next`: where the next cursor or URL stands in a page")
+            raise ValueError(f"style '{self.style}' needs `next`: where the next cursor or URL is in a page")
 
 
 def add_query(url: str, values: Mapping[str, str]) -> str:
@@ -67,12 +67,12 @@ def fill(template: str, placeholder: str, value: str) -> str:
 
 
 class Position(Record, frozen=True, kw_only=True):
-    """Where in a collection the next page stands; stored as a part of a checkpoint."""
+    """The position of the next page in a collection; stored as a part of a checkpoint."""
 
     number: int = 0
-    """Rows or pages before, for the styles that count."""
+    """Previous rows or pages, for the styles that count."""
     cursor: str | None = None
-    """Token or URL, for those that do not."""
+    """Token or URL, for the styles that do not count."""
     rows: int = 0
     """Rows before it in this collection."""
     pages: int = 0
@@ -80,14 +80,14 @@ class Position(Record, frozen=True, kw_only=True):
     before: int = 0
     """Rows of the page before it."""
     fullest: int = 0
-    """Rows of the page with the most."""
+    """Rows of the largest page so far."""
 
 
 class Pager:
     """Follows the pages of a collection.
 
     Args:
-        page: The expressions `next` and `total`, which find what they are named for in a page.
+        page: The expressions `next` and `total`, which find these values in a page.
     """
 
     def __init__(self, paging: Paging, page: Expressions, secrets: Secrets) -> None:
@@ -98,7 +98,7 @@ class Pager:
         return Position(number=first if first is not None else int(self._paging.style == "page"))
 
     def restore(self, stored: Mapping[str, Any]) -> Position | None:
-        """The position of a checkpoint; None where it names the start of a collection."""
+        """The position of a checkpoint; None if it names the start of a collection."""
         if "number" not in stored:
             return None
         position = msgspec.convert(stored, Position)
@@ -129,12 +129,12 @@ class Pager:
         return add_query(template, query)
 
     def is_doubtful(self, position: Position) -> bool:
-        """Whether an empty page there is worth another request: the page before it was full, or there is none."""
+        """Whether an empty page there is worth another request: the page before it was full, or it is the first."""
         is_full = position.before > 0 and position.before >= position.fullest
         return position.pages == 0 or (is_full and (position.pages > 1 or position.before >= self._paging.count))
 
     def skipped(self, position: Position) -> Position | None:
-        """The position after a page that cannot be read, taken for a full one; None where no other page leads on."""
+        """The position after an unreadable page, which is taken for a full one; None if only it could lead on."""
         if not position.pages or self._paging.style not in ("start", "page"):
             return None
         step = position.fullest if self._paging.style == "start" else 1
@@ -150,7 +150,7 @@ class Pager:
         """The position after a page that has those rows, None if it was the last.
 
         Raises:
-            SourceError: The API leads out of its own host.
+            SourceError: The API leads to another host.
         """
         paging = self._paging
         after = replace(
@@ -162,7 +162,7 @@ class Pager:
         )
         if paging.style in ("cursor", "next"):
             return self._following_cursor(position, after, answer, fetched)
-        # A total below what was read counts something else: pages, or the rows of one.
+        # A total below the number of rows read counts something else: pages, or the rows of one page.
         if paging.style == "none" or self.total(fetched, answer) == after.rows:
             return None
         if not rows and (position.pages == 0 or not self.is_doubtful(position)):
@@ -173,7 +173,7 @@ class Pager:
     def has_shifted(self, position: Position, before: Sequence[str], keys: Sequence[str]) -> bool:
         """Whether a page begins with the last rows of the one before it: something was added meanwhile, or removed.
 
-        An API that counts rows before it leaves some out repeats as many of them, and has not shifted.
+        An API that counts rows before it leaves some out repeats as many of them; its rows have not shifted.
         """
         if not keys or not keys[0] or keys[0] not in before:
             return False
@@ -211,7 +211,7 @@ class Pager:
                 remedy="Correct paging.next",
             ) from exc
         if is_url and url.startswith("https:"):
-            # Behind a proxy that ends TLS, a shop takes itself for one without.
+            # Behind a proxy that ends TLS, a shop assumes that it has none.
             cursor = re.sub("^http://([^/?#]*?)(?::(?:80|443))?(?=[/?#]|$)", r"https://\1", cursor)
         if cursor == position.cursor:
             # The last page of some APIs names itself.
@@ -226,6 +226,6 @@ class Pager:
 
 
 def _links(header: str) -> dict[str, str]:
-    """The URLs of a header `Link` (RFC 8288), by what they are to the page (`rel`)."""
+    """The URLs of a header `Link` (RFC 8288), by their relation to the page (`rel`)."""
     found = [(url, _REL.search(parameters)) for url, parameters in _LINK.findall(header)]
     return {rel: url for url, rels in found if rels for rel in rels[1].lower().split()}

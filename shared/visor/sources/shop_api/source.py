@@ -35,16 +35,16 @@ class ShopApiConfig(SourceConfig, frozen=True, kw_only=True):
     """The keys of a `shop_api` source. Expressions are JMESPath."""
 
     url: str
-    """Address of a page of products; `{collection}` stands for the collection's id, here or in `query`."""
+    """URL of a page of products; `{collection}` stands for the collection's id, here or in `query`."""
     items: str = "@"
-    """Where the rows stand in a page."""
+    """Where the rows are in a page."""
     fields: Fields
     defaults: Defaults = Defaults()
     only: str | None = None
     """Rows for which this finds nothing true are left out: `in_stock`, `status == 'active'`."""
     variants: str | None = None
-    """Where a row's variants stand: each becomes a row, with what it lacks from its product, which is `parent`. They
-    are one group unless `fields.group` says another."""
+    """Where a row's variants are: each becomes a row, completed from its product, which is `parent`. They are one group
+    unless `fields.group` names another."""
     price_in_minor_units: bool | str = False
     """True: by the currency. Or an expression that finds the number of decimals in a row."""
     decimal: DecimalSign | None = None
@@ -57,17 +57,17 @@ class ShopApiConfig(SourceConfig, frozen=True, kw_only=True):
     """Sent with every request, `headers` too: keys and languages."""
     patience: RetryPolicy = RetryPolicy()
     pages_max: Annotated[int, Meta(ge=1)] = 100_000
-    """Pages of one collection, beyond which the API is taken to page for ever."""
+    """Pages of one collection beyond which the API is assumed to page for ever."""
 
 
 GONE = (204, 404, 410)
 PAST_THE_END = (*GONE, 400, 416, 422)
-"""What APIs answer to a page behind their last."""
+"""Statuses that APIs answer to a page after their last."""
 FAILING_MAX = 3
-"""Pages in a row that fail for themselves; one more, and it is the API that fails."""
+"""Failed pages in a row that count as failures of single pages; with one more, the API itself counts as failed."""
 
 
-CIRCLED = "a page behind a full one that is the first one again: nothing counts as missing"
+CIRCLED = "a page after a full one that is the first one again: nothing counts as missing"
 
 
 class ShopCollection(NamedTuple):
@@ -78,7 +78,7 @@ class ShopCollection(NamedTuple):
 class ShopApiSource:
     """Reads collections in the order of their ids, and each page by page.
 
-    The checkpoint is the collection and the position in it, so that neither a changed listing nor a restart matters.
+    The checkpoint is the collection and the position in it, so neither a changed listing nor a restart matters.
     """
 
     Config: ClassVar[type[SourceConfig]] = ShopApiConfig
@@ -87,7 +87,7 @@ class ShopApiSource:
         where = f"sources.{name}"
         if config.collections is None and "{collection}" in config.url:
             raise SettingsError(
-                f"{where}.url has a {{collection}}, and {where}.collections does not say which there are",
+                f"{where}.url has a {{collection}}, and {where}.collections does not name them",
                 remedy=f'Add collections = ["…"], or [{where}.collections] with the url that lists them',
             )
         listing = config.collections if isinstance(config.collections, Listing) else None
@@ -137,7 +137,7 @@ class ShopApiSource:
         yield from self._let_go()
 
     def _let_go(self) -> Iterator[Page]:
-        """The pages that failed, once it is known that they failed for themselves."""
+        """The pages that failed, once it is known that the API itself did not fail."""
         held, self._held = self._held, []
         yield from held
 
@@ -225,14 +225,14 @@ class ShopApiSource:
         place: Place,
         errors: RowErrors,
     ) -> tuple[Position | None, bool]:
-        """Where to go on after a page that could not be read, None for the next collection; and whether it is an end.
+        """Where to continue after an unreadable page, None for the next collection; and whether it is the end.
 
         Raises:
             SourceError: Nowhere: it is the only page, or too many fail in a row.
         """
         status = exc.status if isinstance(exc, FetchFailed) else None
         if position.pages and status in PAST_THE_END:
-            # Behind a full page, 400 may also be a limit of the API, behind which there are more rows; so may 404 of a
+            # After a full page, 400 may also be a limit of the API, beyond which there are more rows; so may 404 of a
             # page that the API itself named.
             is_end = status == 204 or (status in GONE and position.cursor is None)
             if not is_end and self._pager.is_doubtful(position):

@@ -1,5 +1,5 @@
-"""What stands in the place of a page that had items: a sign-in, a check for robots, a server's error. Words and forms
-tell, where the status does not."""
+"""Recognises what replaces a page that had items: a sign-in, a check for robots, a server's error. Words and forms
+show this when the status does not."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import re
 from typing import Any
 
 TEXT_LENGTH = 600
-"""Characters of a page's text in which it says why it is not the page that was asked for."""
+"""Characters of a page's text in which it may say why it is not the requested page."""
 
 _NOT_NOW = re.compile(
-    # Robots are doubted, or have to wait.
+    # The page suspects robots, or makes them wait.
     r"just a moment|attention required|access (?:to this page )?(?:has been |is )?denied|checking your browser"
     r"|(?:not|you) a (?:human|robot)|verify(?:ing)? (?:that )?you|security check|unusual traffic"
     r"|pardon our interruption|requests? (?:has been |was )?blocked|rate limit|too many requests"
@@ -29,7 +29,7 @@ _FIRST = re.compile(
     r"|(?:are you|you are|i am|you must be|bist du|sind sie|êtes-vous)[^.?!]{0,20} (?:18|21)\b",
     re.IGNORECASE,
 )
-"""What a reader has to do first."""
+"""Steps that a reader has to take first."""
 _GONE = re.compile(
     r"\b(?:404|410)\b|not found|no longer|not exist|n['’]t exist|sold out|discontinued|removed"
     r"|nicht (?:mehr|gefunden)|ausverkauft|n['’]existe|introuvable|épuisé|no (?:existe|encontrad)|agotado"
@@ -40,15 +40,15 @@ _GONE = re.compile(
 _CHECKS = re.compile(
     r"challenge-platform|_Incapsula_|captcha|datadome|perimeterx|px-cloud|awswaf|ddos-guard", re.IGNORECASE
 )
-"""Scripts that doubt their reader."""
+"""Scripts that check whether the reader is a robot."""
 
 
 def stands_in(document: Any, text: str) -> str:
-    """What a page without a picture says or has that one in the place of another does; empty if nothing.
+    """The sign, on a page without a picture, that it replaces another page; empty if there is none.
 
     Args:
         document: The page, as lxml reads it.
-        text: What a reader sees of it, its title first.
+        text: The visible text, its title first.
     """
     if said := says_not_now(text):
         return said
@@ -64,18 +64,18 @@ def stands_in(document: Any, text: str) -> str:
 
 
 def says_not_now(text: str) -> str:
-    """What a page or its title says of robots, or of its server, that keeps it from showing what is there."""
+    """A page's message, also in its title, that robots or a server's error keep it from showing its contents."""
     said = _NOT_NOW.search(text[:TEXT_LENGTH])
     return f"says {said[0]!r}" if said else ""
 
 
 def says_gone(text: str) -> bool:
-    """Whether a page says in words that what was there is gone."""
+    """Whether the text of a page says that its contents are gone."""
     return _GONE.search(text[:TEXT_LENGTH]) is not None
 
 
 def visible_text(document: Any) -> str:
-    """The title and the text of a page, without what browsers do not show."""
+    """The title and the text of a page, without the elements that browsers do not show."""
     found: list[str] = []
     for element in document.iter():
         if element.tag not in ("script", "style", "template") and isinstance(element.tag, str):

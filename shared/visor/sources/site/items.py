@@ -18,7 +18,7 @@ from visor.sources.site.pictures import Picture
 from visor.sources.site.urls import absolute, canonical, is_file, shown
 
 SHARED_MIN = 3
-"""Pages that show the same picture when they are shared, after which it is that of the whole site."""
+"""Number of pages with the same picture for sharing from which on it counts as that of the whole site."""
 EXTRA = ("availability", "brand", "condition", "gtin")
 """Attributes of a product that the page may show."""
 
@@ -31,12 +31,12 @@ class ReadPage(NamedTuple):
     visit: Visit
     depth: int
     pictures: list[str]
-    """The canonical addresses of all that it shows."""
+    """The canonical URLs of all pictures that it shows."""
     shared: str | None
-    """That of what it shows when it is shared."""
+    """The canonical URL of its picture for sharing."""
     listed: list[Picture]
     shown: Mapping[str, Any] | None = None
-    """The product that another page shows as that of this one."""
+    """The product that another page shows for this page."""
 
 
 class _Row(NamedTuple):
@@ -47,7 +47,7 @@ class _Row(NamedTuple):
     """With Google's attribute names."""
     marks: list[str]
     is_new: bool
-    """No page before showed it, under whatever key."""
+    """No earlier page showed it, under whatever key."""
 
 
 class PageItems:
@@ -55,7 +55,7 @@ class PageItems:
 
     Args:
         start: The canonical URL of the site's first page.
-        takes_all: Plain pictures are taken of pages that describe some, too.
+        takes_all: Plain pictures are also taken from pages that describe some.
     """
 
     def __init__(
@@ -72,14 +72,14 @@ class PageItems:
         self._licence, self._country = licence, country
 
     def of(self, read: ReadPage, shares: Counter[str | None], state: Frontier, errors: RowErrors) -> Iterator[Item]:
-        """The items of a page that no page before it had.
+        """The items of a page that no earlier page had.
 
         Args:
-            shares: How many of the pages that were read with it show which picture when they are shared.
+            shares: By picture for sharing, how many of the pages that were read with it show it.
         """
         page, own = read.page, canonical(read.url) or read.url
         named = canonical(page.url) or own
-        # A page may be another one under a second address; but what it alone shows was never on that other one.
+        # A page may be another one under a second URL; but pictures that only it shows were never on that other one.
         is_second = named != own and (state.has_seen(named) or not state.see(f"canonical {named}"))
         is_early = is_second and state.has_seen(named) and not state.has_seen(f"read {named}")
         if is_early and state.see(f"doubted {own}"):
@@ -104,7 +104,7 @@ class PageItems:
                 errors.add(row.key, exc.reason)
 
     def _rows(self, read: ReadPage, page_key: str, shares: Counter[str | None], state: Frontier) -> Iterator[_Row]:
-        """Each image of the page that no page before it had, with its key."""
+        """Each image of the page that no earlier page had, with its key."""
         page, keys = read.page, set[str]()
         for at, values in enumerate(page.described):
             own = self._page_of(values, page) if len(page.described) > 1 else None
@@ -127,7 +127,7 @@ class PageItems:
         said = {name: value for name, value in on_list.items() if not name.endswith("image_link")}
         shared = [{**page.shared, **said}] if page.shared and is_own else []
         plain = [[{"image_link": one.url, **one._asdict()} for one in some] for some in (read.listed, page.pictures)]
-        # The only one of several pages may be that of the whole site, so it comes last.
+        # The only picture of several pages may be that of the whole site, so it comes last.
         groups: list[Any] = [*plain, shared] if len(shares) == 1 and counted > 1 else [shared, *plain]
         found = bool(page.described)
         for rows in groups:
@@ -145,7 +145,8 @@ class PageItems:
     def _has_a_page_of_its_own(
         self, own: str, values: Mapping[str, Any], read: ReadPage, page_key: str, state: Frontier
     ) -> bool:
-        """Whether a product of a list has a page that waits, or had items: that tells more, and shows it larger."""
+        """Whether a product of a list has its own page that waits, or had items: that page has more details and larger
+        pictures."""
         name, by = canonical(own) or own, canonical(read.url) or read.url
         if name in (page_key, by) or values.get("item_group_id") or not state.has_seen(name):
             return False
@@ -156,7 +157,7 @@ class PageItems:
         return True
 
     def left(self, state: Frontier, errors: RowErrors) -> Iterator[Item]:
-        """At the end of a pass: what lists show of pages that were not visited."""
+        """At the end of a pass: the products that lists show of pages that were not visited."""
         for name, shown_by in state.shown.items():
             own = str(shown_by.row["link"])
             page = SitePage(url=own, base_url=own)

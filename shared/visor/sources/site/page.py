@@ -1,4 +1,4 @@
-"""What a page of a site holds: its images, best described first, its links, and what it asks of robots."""
+"""Reads a page of a site: its images, best described first, its links, and its directives for robots."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ from visor.sources.site.urls import absolute
 
 LINKS_MAX = 2000
 REPAIRED_MAX = 100_000
-"""Characters of a script that has to be repaired to be read as JSON, which takes long."""
+"""Most characters of a script that is repaired so that it can be read as JSON, which takes long."""
 
 _VALUED = frozenset({"unavailable_after", "max-snippet", "max-image-preview", "max-video-preview"})
-"""What robots are told with a value, after a colon as the name of one robot has."""
+"""Directives for robots that have a value after a colon, as the name of a robot has."""
 _DATED = re.compile(r"(?<=unavailable_after):((?:[a-z]+,)?[^,;]*)")
 _WRAPPERS = re.compile(r"(?://|/\*)?\s*(?:<!\[CDATA\[|\]\]>)\s*(?:\*/)?|<!--|-->")
 _REFRESH = re.compile(r"\s*\d+(?:\.\d*)?\s*[;,]\s*url\s*=\s*['\"]?([^'\"]+)", re.IGNORECASE)
@@ -42,41 +42,41 @@ _NESTED = re.compile(r"(?:[{\[]\s*){9}")
 
 @dataclass(frozen=True, kw_only=True)
 class SitePage:
-    """A page, read."""
+    """A page that was read."""
 
     url: str
-    """Its canonical address, as it is written."""
+    """Its canonical URL, as it is written."""
     base_url: str
-    """What its relative addresses are relative to."""
+    """What its relative URLs are relative to."""
     title: str = ""
     described: tuple[Mapping[str, Any], ...] = ()
     """Products and images in structured data, as rows with Google's attribute names."""
     shared: Mapping[str, Any] | None = None
-    """What it shows when it is shared (Open Graph): a row too."""
+    """Its picture for sharing (Open Graph): a row, too."""
     pictures: tuple[Picture, ...] = ()
-    """Other images of its content, decoration left out."""
+    """Other images of its content, without decoration."""
     left_out: Mapping[str, int] = field(default_factory=dict)
-    """Images that are none of its content, by reason."""
+    """Images that are not part of its content, counted by reason."""
     links: tuple[str, ...] = ()
     breadcrumb: str | None = None
     is_broken: bool = False
     """Its JSON-LD is not JSON, so that some of it may be missing."""
     is_scripted: bool = False
-    """It has scripts, which may make of it what it does not show without them."""
+    """It has scripts, which may add contents that it does not show without them."""
     text: str = ""
-    """What a reader sees of it."""
+    """Its visible text."""
     instead: str = ""
-    """What it says or has as pages do that stand in the place of another one."""
+    """The sign that it replaces another page; empty if there is none."""
     robots: frozenset[str] = frozenset()
-    """What it and its response's header ask of robots: `noindex`, `nofollow`, `noimageindex`."""
+    """The directives for robots in it and its response's header: `noindex`, `nofollow`, `noimageindex`."""
 
 
 def read_page(fetched: Fetched, *, now: str = "") -> SitePage:
-    """The page that was fetched. Broken HTML is read as a browser would; never raises. A page that is UTF-8 is read as
-    that, whatever is said of it, and of one that is not, what does not fit is Windows-1252.
+    """The page that was fetched. Broken HTML is read as a browser would; never raises. A page in valid UTF-8 is read as
+    such, whatever encoding it declares; in any other page, bytes that do not fit are Windows-1252.
 
     Args:
-        now: Time in ISO 8601, for pages that ask to be forgotten from some day on.
+        now: Time in ISO 8601, for pages that ask not to be indexed after some day.
     """
     encoding, text = _decoded(fetched)
     robots = asked_of_robots(fetched.robots, now)
@@ -97,7 +97,7 @@ def read_page(fetched: Fetched, *, now: str = "") -> SitePage:
     is_hidden = not robots.isdisjoint({"noindex", "noimageindex"})
     described, shared = tuple(_described(structured)), _shared(document)
     if shared and not described and len(alone := product_rows(structured)) == 1:
-        # A product without a picture of its own is what the page is shared for.
+        # A product without its own picture has the page's picture for sharing.
         shared = {**shared, **alone[0]}
     return SitePage(
         url=(absolute(named, base_url) if named else None) or fetched.url,
@@ -128,7 +128,7 @@ def _decoded(fetched: Fetched) -> tuple[str, str]:
 
 
 def asked_of_robots(values: Iterable[str], now: str = "") -> frozenset[str]:
-    """What of `noindex`, `nofollow` and `noimageindex` the values of `X-Robots-Tag` or `<meta name=robots>` ask of us.
+    """Which of `noindex`, `nofollow` and `noimageindex` values of `X-Robots-Tag` or `<meta name=robots>` ask of us.
 
     https://developers.google.com/search/docs/crawling-indexing/robots-meta-tag
     """
@@ -153,7 +153,7 @@ def _name(meta: Any) -> str:
 
 
 def _structured(document: Any, url: str) -> tuple[list[Any], bool]:
-    """JSON-LD and microdata in one form; what cannot be parsed is left out. And whether JSON-LD is broken."""
+    """JSON-LD and microdata in one form, without the parts that cannot be parsed; and whether JSON-LD is broken."""
     found, is_broken = list[Any](), False
     for script in document.iter("script"):
         if "ld+json" in (script.get("type") or "").lower():
@@ -181,14 +181,13 @@ def _as_microdata(document: Any) -> None:
 
 
 def _of_schema_org(names: str, is_plain: bool) -> list[str]:
-    """The names with Schema.org's prefix, and those without a prefix if these are its own, too."""
+    """The names with Schema.org's prefix, and those without a prefix if these are also Schema.org's."""
     form = r"(?:schema:)?(\w+)\Z" if is_plain else r"schema:(\w+)\Z"
     return [match[1] for name in names.split() if (match := re.match(form, name))]
 
 
 def _json_ld(text: str) -> tuple[list[Any], bool]:
-    """The values in a script, in whatever they are wrapped and with whatever mistakes they were written; and whether it
-    is not JSON."""
+    """The values in a script, whatever wraps them and whatever mistakes they contain; and whether it is not JSON."""
     text = _WRAPPERS.sub("", html.unescape(text) if '"' not in text else text).strip("\ufeff \t\r\n;,")
     text = "[" + _BETWEEN.sub("},{", text[re.search(r"[\[{]|\Z", text).start() :]) + "]"  # type: ignore[union-attr]
     values: Any = None
@@ -221,7 +220,7 @@ def _described(structured: list[Any]) -> list[dict[str, Any]]:
 
 
 def _breadcrumb(structured: list[Any]) -> str | None:
-    """`Home > Shoes > Boots` without its ends: where the page stands in the site."""
+    """`Home > Shoes > Boots` without its ends: the position of the page in the site."""
     for trail in things(structured, "BreadcrumbList"):
         elements = trail.get("itemListElement")
         names = []

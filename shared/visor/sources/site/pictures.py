@@ -1,4 +1,4 @@
-"""The pictures of a page's content: which address an `img` stands for, and which pictures are decoration."""
+"""The pictures of a page's content: which URL to take for an `img`, and which pictures are decoration."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from visor.sources.parse.text import plain_text
 from visor.sources.site.urls import absolute, is_file
 
 SIDE_MIN = 120
-"""Pixels of the shorter side, where the page says it: smaller pictures are buttons."""
+"""Pixels of the shorter side, if the page gives them: smaller pictures are buttons."""
 SIDE_LARGE = 240
-"""From here on a picture is none, whatever its name is."""
+"""From this size on a picture is not decoration, whatever its name is."""
 PICTURES_MAX = 60
 
 _URL = re.compile(r"[\s,]*(\S+)")
@@ -26,14 +26,14 @@ _PICTURE = re.compile(r"\.(?:jpe?g|jfif|png|webp|avif|gif|bmp|tiff?|heic)\Z", re
 _TYPES = re.compile(r"image/(?:jpe?g|pjpeg|png|webp|avif|gif)\b|\Z", re.IGNORECASE)
 _TEMPLATE = re.compile(r"\{|%7B|<%|\[\[", re.IGNORECASE)
 _OTHER_SCREENS = re.compile(r"max-(?:device-)?width|print|dark|portrait", re.IGNORECASE)
-"""What a `source` says with its `media` that is not for a large screen by day."""
+"""The `media` of a `source` that is not for a large screen in light mode."""
 _WIDTH_TEMPLATE = re.compile(r"_?(?:\{|%7B)width(?:\}|%7D)x(?:(?:\{|%7B)height(?:\}|%7D))?", re.IGNORECASE)
 
 _LAZY = {
     "background", "bg", "bgset", "echo", "full", "image", "img", "large", "lazy", "lazyload", "original", "setbg",
     "src", "zoom",
 }  # fmt: skip
-"""Words of attributes that scripts for lazy loading read addresses from, and of attributes that they do not."""
+"""Words of attributes from which scripts for lazy loading read URLs, and of attributes that they do not read."""
 _LESSER = {
     "alt", "blur", "caption", "class", "error", "fallback", "height", "hover", "href", "id", "itemprop", "link",
     "loading", "low", "lowsrc", "lqip", "media", "name", "page", "placeholder", "preview", "ratio", "rollover",
@@ -56,16 +56,16 @@ _BEHIND = (
     "//*[not(self::img)][@*[contains(., 'url(') or (starts-with(name(), 'data-') and (contains(name(), 'bg')"
     " or contains(name(), 'background') or contains(name(), 'image-src')))]]"
 )
-"""Elements with a picture behind them."""
+"""Elements with a background picture."""
 _FURNITURE = {"nav", "aside", "template"}
 _OF_A_SECTION = {"article", "main", "section"}
 
 
 class Candidate(NamedTuple):
-    """An address that an `img` offers. The greatest is the one to take."""
+    """A URL that an `img` offers. The greatest is the one to take."""
 
     rank: float
-    """What kind of address it is: 5 is the large picture behind it, 1 one that is smaller than a picture is."""
+    """The kind of URL: from 5, the large picture that it links to, to 1, one that is too small for a picture."""
     size: float
     url: str
 
@@ -76,12 +76,12 @@ class Picture(NamedTuple):
     url: str
     title: str = ""
     link: str | None = None
-    """The page that it links to."""
+    """The page to which it links."""
     licence: str = ""
 
 
 def srcset_candidates(text: str) -> Iterator[tuple[str, str]]:
-    """Addresses and their descriptors (HTML standard, 4.8.4.2.1)."""
+    """URLs and their descriptors (HTML standard, 4.8.4.2.1)."""
     at = 0
     while match := _URL.match(text, at):
         url, at, described = match[1], match.end(), ""
@@ -93,7 +93,7 @@ def srcset_candidates(text: str) -> Iterator[tuple[str, str]]:
 
 
 def chosen(image: Any, base_url: str) -> Candidate | None:
-    """The best of all addresses that an `img`, the `source`s of its `picture` and scripts for lazy loading know."""
+    """The best of all URLs that an `img`, the `source`s of its `picture` and scripts for lazy loading have."""
     # Some parsers put an `img` inside the `source` before it.
     picture = next(image.iterancestors("picture"), None)
     sources = picture.iter("source") if picture is not None else ()
@@ -105,7 +105,7 @@ def chosen(image: Any, base_url: str) -> Candidate | None:
             url = None if _TEMPLATE.search(filled := _filled(candidate.url, image)) else absolute(filled, base_url)
             if url and not urlsplit(url).path.lower().endswith(".svg"):
                 found.append(candidate._replace(url=url, rank=1.5 if is_other else candidate.rank))
-    # Of equal ones the first.
+    # The first of equal ones.
     return max(found, key=lambda candidate: candidate[:2], default=None)
 
 
@@ -133,13 +133,13 @@ def _candidates(element: Any) -> Iterator[Candidate]:
 
 
 def _filled(url: str, image: Any) -> str:
-    """A template's address with a width. Without its `_{width}x`, a shop of Shopify gives the picture as it is."""
+    """A template's URL with a width. Without its `_{width}x`, a Shopify shop returns the original picture."""
     widths = [int(width) for width in re.findall(r"\d{1,9}", image.get("data-widths") or "")]
     return re.sub(r"(?:\{|%7B)width(?:\}|%7D)", str(max(widths, default=1080)), _WIDTH_TEMPLATE.sub("", url))
 
 
 def pictures(document: Any, base_url: str, left_out: Counter[str]) -> Iterator[Picture]:
-    """The pictures of a page's content; what is not one is counted in `left_out` by its reason."""
+    """The pictures of a page's content; others are counted in `left_out` by reason."""
     seen: set[str] = set()
     taken = set()
     behind = document.xpath(_BEHIND)
@@ -188,7 +188,7 @@ def _why_no_content(image: Any, best: Candidate) -> str:
     by_role = image.get("role") in ("presentation", "none") or any(name and name[-1] in _DECORATION for name in names)
     if by_role and (shown is None or shown < SIDE_LARGE):
         return "pictures that their class or role calls decoration"
-    # Where its size is not known, `byzantine-icon.jpg` may be anything, and `icon.png` is an icon.
+    # If its size is not known, `byzantine-icon.jpg` may be anything, and `icon.png` is an icon.
     stem = _words(urlsplit(best.url).path.rpartition("/")[2].rpartition(".")[0])
     is_small = side is None or side < SIDE_LARGE
     if stem and is_small and _DECORATION_FILES.issuperset(stem if side is None else stem[-1:]):
@@ -202,7 +202,7 @@ def _words(name: str) -> list[str]:
 
 
 def _side(image: Any) -> int | None:
-    """The shorter side in pixels, as far as the page says it."""
+    """The shorter side in pixels, as far as the page gives it."""
     style = dict(re.findall(r"(?<![\w-])(width|height)\s*:\s*(\d+)px", image.get("style") or ""))
     sides = [(image.get(name) or style.get(name) or "").strip().removesuffix("px") for name in ("width", "height")]
     return min((int(side) for side in sides if re.fullmatch(r"\d{1,9}", side)), default=None)

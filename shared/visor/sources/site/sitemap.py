@@ -1,4 +1,4 @@
-"""Sitemaps and indexes of sitemaps, packed or not, as XML, RSS, Atom or text, with the pictures that they list
+"""Reads sitemaps and indexes of sitemaps, packed or not, as XML, RSS, Atom or text, with the pictures that they list
 (https://www.sitemaps.org/protocol.html, Google's image sitemaps)."""
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SITEMAPS_MAX = 500
 _NO_SITEMAP = "this is not a sitemap"
 _VALID = "XML, RSS, Atom, or a line for each address"
 _SITEMAP = re.compile(r"\.xml(?:\.gz)?\Z", re.IGNORECASE)
-"""Many write an index of sitemaps as if these were pages."""
+"""Many sites write an index of sitemaps as if these were pages."""
 _PREFIXED = re.compile(r"(</?)([\w-]+):(?=[\w-])")
 _ROOT = re.compile(r"<(?:[\w-]+:)?(urlset|sitemapindex|rss|feed|RDF)\b")
 
@@ -40,13 +40,13 @@ class Location(NamedTuple):
 def locations(
     client: RetryingClient, sitemaps: list[str], host: str, errors: RowErrors, *, promised: bool
 ) -> Iterator[Location]:
-    """The pages of the host that sitemaps list, those of the sitemaps that they name included, in their order.
+    """The pages of the host that sitemaps list, including those in sitemaps that they name, in their order.
 
-    The first sitemaps may be on any host, those that they name on the same or on this one. One that cannot be read is
-    told in `errors`.
+    The first sitemaps may be on any host, those that they name on the same host or on this one. A sitemap that cannot
+    be read is reported in `errors`.
 
     Args:
-        promised: Somebody says that there are these sitemaps; else one that is missing is nothing to tell.
+        promised: These sitemaps are named somewhere; else a missing one is not reported.
     """
     todo, seen = [(url, promised) for url in sitemaps], set[str]()
     while todo:
@@ -81,7 +81,7 @@ def locations(
 
 
 def _entries(text: str) -> Iterator[tuple[bool, str, str, list[Picture]]]:
-    """Whether it is a sitemap, its address, its date and its pictures, of each entry; raises `SourceError`."""
+    """For each entry, whether it is a sitemap, its URL, its date and its pictures. Raises `SourceError`."""
     if not text.lstrip().startswith("<") and not _ROOT.search(text):
         lines = [line for line in map(str.strip, text.splitlines()) if re.match(r"https?://\S+\Z", line)]
         if not lines:
@@ -107,21 +107,21 @@ def _text(entry: lxml.etree._Element, name: str) -> str:
 
 
 def _unclosed(text: str) -> str:
-    """The name of the sitemap's element if its end is missing, and with it what stood before that."""
+    """The name of the sitemap's element if its end is missing, because the sitemap is cut off."""
     root = _ROOT.search(text)
     closed = root and re.compile(rf"[^<>]*/>|.*</(?:[\w-]+:)?{root[1]}\s*>", re.S).match(text, root.end())
     return root[1] if root and not closed else ""
 
 
 def _document(text: str) -> lxml.etree._Element:
-    """The sitemap in a text, which a program's warning may precede and mistakes may break."""
+    """The sitemap in a text, which may have a program's warning before it and mistakes in it."""
     root = _ROOT.search(text)
     if root is None:
         raise SourceError(_NO_SITEMAP, valid=_VALID)
-    # No entities, no other documents; what is still broken is read as far as possible.
+    # No entities, no other documents; broken XML is read as far as possible.
     parser = lxml.etree.XMLParser(recover=True, resolve_entities=False, no_network=True, huge_tree=False)
     text = repaired(text[root.start() :])
-    # A prefix that is not declared is none: `<image:image>`.
+    # A prefix that is not declared is part of the name: `<image:image>`.
     declared = set(re.findall(r"xmlns:([\w-]+)\s*=", text))
     text = _PREFIXED.sub(lambda match: match[0] if match[2] in declared else match[1], text)
     try:

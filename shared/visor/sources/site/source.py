@@ -40,7 +40,7 @@ from visor.sources.site.urls import (
 )
 
 PAGE_SIZE = 20
-"""Pages of the site that are visited for one page of items."""
+"""Pages of the site that are visited for one `Page` of items."""
 DEAD_AFTER = 5
 """Unanswered requests in a row, after which the run ends."""
 BARREN_AFTER = 40
@@ -48,7 +48,7 @@ BARREN_AFTER = 40
 DELAY_MAX_S = 30.0
 ROBOT = "Visor"
 _VERSION = re.compile(r"^(\s*user-?\s?agent\s*:\s*[\w-]+)/[^\r\n]*", re.I | re.M)
-"""Behind the name of a robot in robots.txt, where none belongs."""
+"""A version after the name of a robot in robots.txt, which does not belong there."""
 
 
 class SiteConfig(SourceConfig, frozen=True, kw_only=True):
@@ -57,22 +57,22 @@ class SiteConfig(SourceConfig, frozen=True, kw_only=True):
     url: str
     """Where to begin; other hosts are not visited."""
     sitemaps: tuple[str, ...] | None = None
-    """None: those that robots.txt names, else /sitemap.xml. Empty: none."""
+    """None: the sitemaps that robots.txt names, else /sitemap.xml. Empty: none."""
     follow: bool = True
-    """Also visit what pages link to."""
+    """Also visit the pages to which pages link."""
     depth: Annotated[int, Meta(ge=0)] = 5
     """Links from the start or a sitemap's page."""
     pages_max: Annotated[int, Meta(ge=1)] = 10_000
     allow: tuple[str, ...] = ()
-    """Regular expressions, one of which a page's path and query have to contain; the start page is visited anyway."""
+    """Regular expressions, one of which must match in a page's path and query; the start page is visited anyway."""
     deny: tuple[str, ...] = ()
     pictures: Literal["described", "all"] = "described"
-    """`described`: those that structured data or Open Graph name, or else the plain ones. `all`: both."""
+    """`described`: the pictures that structured data or Open Graph name, or else the plain ones. `all`: both."""
     delay_s: float = 1.0
-    """Between two requests; a longer Crawl-delay of robots.txt takes precedence."""
+    """Seconds between two requests; a longer Crawl-delay of robots.txt takes precedence."""
     full_every_days: Annotated[int, Meta(ge=1)] = 30
-    """Between two passes that visit every page. The passes in between visit what sitemaps list as new, and ask for
-    other pages with their validators."""
+    """Time between two passes that visit every page. The passes in between visit pages that sitemaps list as new, and
+    request other pages with their validators."""
     licence: str | None = None
     country: str | None = None
     decimal: DecimalSign | None = None
@@ -110,7 +110,7 @@ class SiteSource:
             country=config.country,
         )
         self._stop: QuotaReached | SourceUnavailable | None = None
-        """What ends the run once what was read is handed on."""
+        """The error that ends the run once the pages read so far are yielded."""
 
     def read(self, checkpoint: Mapping[str, Any] | None) -> Iterator[Page]:
         """See `visor.sources.contract` for the contract."""
@@ -173,7 +173,7 @@ class SiteSource:
         promised = bool(named) or self._config.sitemaps is not None
         listed = [urljoin(self._start, url) for url in (named if promised else ("/sitemap.xml",))]
         if not promised:
-            # One that was there before is missed as if it were promised.
+            # A sitemap that existed before is reported if it is missing, as if it were promised.
             state.see(listed[0])
             promised = state.had_on(listed[0]) is not None
         for location in locations(self._lists, listed, self._host, errors, promised=promised):
@@ -200,7 +200,7 @@ class SiteSource:
         while state.waiting and visits < visits_max and state.visited < self._config.pages_max:
             url, depth, dated = state.waiting.pop(0)
             name = canonical(url) or url
-            # What is configured or listed by a sitemap is nobody's trap.
+            # A page that is configured or listed by a sitemap is not a trap.
             barren = state.barren.get(pattern(url), 0) if depth else 0
             if not robots.can_fetch(url, ROBOT):
                 errors.pass_over("pages that robots.txt disallows")
@@ -238,7 +238,7 @@ class SiteSource:
                 self._follow(known.children if known else (), url, depth, state, errors)
                 state.dead = state.dead + 1 if isinstance(exc, SourceUnavailable) else 0
                 if state.dead >= DEAD_AFTER and isinstance(exc, SourceUnavailable):
-                    # The next run goes on behind these pages, so that they cannot stop each run.
+                    # The next run continues after these pages, so that they cannot stop each run.
                     self._stop = exc
                     break
                 continue
@@ -250,16 +250,16 @@ class SiteSource:
                 state.pictures.update(dict.fromkeys(known.pictures))
                 self._follow(known.children, url, depth, state, errors)
             elif not robots.can_fetch(fetched.url, ROBOT):
-                # Where it led; that it was asked for is the redirect's doing.
+                # This is about the page that it led to; only the redirect requested that.
                 errors.pass_over("pages that robots.txt disallows")
             elif page is None:
-                errors.pass_over(f"documents that are no HTML ({fetched.media_type})")
+                errors.pass_over(f"documents that are not HTML ({fetched.media_type})")
             else:
                 one = self._read(url, fetched, page, depth, state, errors)
                 read.append((name, one))
                 if (fetched.etag or fetched.modified) and not dated:
                     state.known[name] = one.visit
-        # Only together they show which picture is that of the whole site.
+        # Only together do they show which picture is that of the whole site.
         shares: Counter[str | None] = Counter(one.shared for _, one in read if one.shared)
         items: list[Item] = []
         for name, one in read:
@@ -292,8 +292,8 @@ class SiteSource:
         """The page that was fetched; None if it has not changed, or is not HTML.
 
         Raises:
-            FetchFailed: Items were found on the page before, and what answers now is not that page, or not all of it:
-                so it is not evidence that they are gone.
+            FetchFailed: Items were found on the page before, and the answer now is not that page, or only part of it,
+                so this is not evidence that the items are gone.
         """
         had, instead = state.had_on(canonical(url) or url), fetched.media_type
         if fetched.not_modified:
@@ -328,13 +328,13 @@ class SiteSource:
         if not instead and not is_first and (is_bare or had.products) and not says_gone(page.text):
             instead = "shows what another page shows"
         if instead:
-            raise FetchFailed(f"{url} had items, and now {instead}: it may stand in the place of the page")
+            raise FetchFailed(f"{url} had items, and now {instead}: it may replace the page")
         return page
 
     def _read(
         self, url: str, fetched: Fetched, page: SitePage, depth: int, state: Frontier, errors: RowErrors
     ) -> ReadPage:
-        """A page that was fetched; its links go to the frontier."""
+        """Take in a page that was fetched; its links go to the frontier."""
         visit = Visit(etag=fetched.etag, modified=fetched.modified)
         shape, waiting = pattern(url), len(state.waiting)
         visit.children = self._follow(page.links, url, depth, state, errors)
@@ -357,7 +357,7 @@ class SiteSource:
         return ReadPage(page, fetched.url, visit, depth, pictures, shared, listed)
 
     def _follow(self, links: Iterable[str], of: str, depth: int, state: Frontier, errors: RowErrors) -> list[str]:
-        """Queue the pages to which one links; returns those that are new."""
+        """Queue the pages to which a page links; returns those that are new."""
         new: list[str] = []
         for url in links if self._config.follow else ():
             if self._is_passed_over(url, state, errors):
@@ -366,12 +366,12 @@ class SiteSource:
                 new += [url] if state.add(url, depth + 1) else []
             elif not state.has_seen(canonical(url) or url) and state.see(f"too deep {canonical(url)}"):
                 errors.pass_over(f"pages more than depth = {self._config.depth} links away")
-                # What a list leads to may only have moved down. More of the same leads to nothing, as in a calendar.
+                # Pages that a list links to may only have moved down. A trap, such as a calendar, leads to nothing.
                 state.partial |= pattern(url).partition("?")[0] != pattern(of).partition("?")[0]
         return new
 
     def _is_passed_over(self, url: str, state: Frontier, errors: RowErrors) -> bool:
-        """Whether a page is none of this source's; each is counted once, and each other host."""
+        """Whether a page does not belong to this source; each is counted once, and so is each other host."""
         parts = urlsplit(url)
         target = parts.path + (f"?{parts.query}" if parts.query else "")
         reason, what = "", url

@@ -1,4 +1,4 @@
-"""URLs of a site's pages: as they are asked for, as they are told apart, and which are crawler traps."""
+"""URLs of a site's pages: the form to request, the form to tell them apart, and which are crawler traps."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TRACKING = re.compile(
     r"|(?:s|sess|session_?)id=[0-9a-z]{20,}|spm=\w+(?:\.\w+){2,})(?:[=&]|\Z)",
     re.IGNORECASE,
 )
-"""What follows a visitor. Names that may be those of an article too count with a value that gives them away."""
+"""Parameters that track a visitor. A name that an article may also use counts only with a value that is typical."""
 _SESSION_IN_PATH = re.compile(r";(?:jsessionid|phpsessid|sid)=[^/;?]*", re.IGNORECASE)
 _FILE = re.compile(
     r"\.(?:jpe?g|png|gif|webp|avif|svg|ico|bmp|tiff?|heic|mp[34]|m4[av]|webm|og[gv]|wav|avi|mov|pdf|docx?|xlsx?|pptx?"
@@ -29,10 +29,10 @@ _FILE = re.compile(
 
 @lru_cache(maxsize=10_000)
 def absolute(url: str, base: str = "", encoding: str = "utf-8") -> str | None:
-    """The URL as a browser asks for it, otherwise as it is written; None if it is not an http(s) URL.
+    """The URL as a browser requests it, otherwise as it is written; None if it is not an http(s) URL.
 
     Args:
-        encoding: That of the page that links to it, in which browsers write what its query has beyond ASCII.
+        encoding: That of the page that links to it; browsers use it for characters beyond ASCII in its query.
     """
     try:
         found = safe_url_string(urldefrag(urljoin(base, url.strip().replace("\\", "/"))).url, encoding)
@@ -43,7 +43,7 @@ def absolute(url: str, base: str = "", encoding: str = "utf-8") -> str | None:
 
 
 def shown(url: str) -> str:
-    """The URL without session and tracking, otherwise as it is written: what others may follow."""
+    """The URL without session and tracking, otherwise as it is written: the form to link to."""
     parts = urlsplit(url)
     query = "&".join(part for part in parts.query.split("&") if not _TRACKING.match(part))
     return parts._replace(path=_SESSION_IN_PATH.sub("", parts.path) or "/", query=query).geturl()
@@ -51,8 +51,8 @@ def shown(url: str) -> str:
 
 @lru_cache(maxsize=10_000)
 def canonical(url: str, base: str = "") -> str | None:
-    """What a URL is told apart by: one text for all its spellings. It is not asked for, as servers may know only one
-    of these. None if it is not an http(s) URL."""
+    """The identity of a URL: one text for all its spellings. It is not requested, as servers may know only one of
+    these. None if it is not an http(s) URL."""
     found = absolute(url, base)
     if found is None:
         return None
@@ -62,7 +62,7 @@ def canonical(url: str, base: str = "") -> str | None:
 
 
 def is_file(url: str) -> bool:
-    """Whether a URL is named like a file that is not a page."""
+    """Whether the name in a URL is that of a file that is not a page."""
     path = urlsplit(url).path
     # `/wiki/File:Red.jpg` is the page about a file.
     return bool(_FILE.search(path)) and ":" not in path.rpartition("/")[2]
@@ -82,8 +82,8 @@ def is_trap(url: str) -> bool:
 
 
 def pattern(url: str) -> str:
-    """What the URLs of one page template have in common: digits and the words of the last part left out, and the names
-    of very many parameters, which are facets in any combination."""
+    """What the URLs of one page template have in common: without digits, the words of the last part, and the names of
+    very many parameters, which are facets in any combination."""
     parts = urlsplit(url)
     path = re.sub(r"\d+", "#", parts.path)
     head, _, last = path.rpartition("/")
@@ -93,11 +93,11 @@ def pattern(url: str) -> str:
 
 
 def may_be_endless(pattern: str) -> bool:
-    """Whether a program may make any number of URLs of a pattern, by counting or combining."""
+    """Whether a program may make any number of URLs with a pattern, by counting or combining."""
     return "#" in pattern or not pattern.endswith("?")
 
 
 def same_site(url: str, host: str) -> bool:
-    """Whether it is on the host, `www.` or not, with or without a port that goes without saying."""
+    """Whether a URL is on the host, with or without `www.` and the default port."""
     one, other = (re.sub(r"\Awww\.|:(?:80|443)\Z", "", name.lower()) for name in (urlsplit(url).netloc, host))
     return one == other

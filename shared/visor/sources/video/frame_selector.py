@@ -1,4 +1,4 @@
-"""Which frames of a video are worth a search: not those that are black, blurred or repeated."""
+"""Selects the frames of a video that are worth a search: not black, blurred or repeated ones."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ RECENT = 16
 """Last kept frames, which a new one must not repeat."""
 SIDE_MAX = 640
 TIMED = frozenset({"mov", "matroska"})
-"""FFmpeg's names of containers that say how long they are."""
+"""FFmpeg's names of containers that state their length."""
 CUT_S, CUT_SHARE = 0.5, 0.01
-"""What may be missing at the end of a video, in seconds or of its length: such is how exact its length is."""
+"""What may be missing at the end of a video, in seconds or as a share of its length, which is only this exact."""
 FORMATS = "mov,matroska,avi,mpeg,mpegts,flv,asf,ogg,mxf,dv"
-"""FFmpeg's names of the containers that it may find by their contents: not playlists, which name other files."""
+"""FFmpeg's names of the containers that it may recognise: not playlists, which name other files."""
 
 
 def sampled(file: IO[bytes], every_s: float, after_s: float | None) -> Iterator[tuple[float, Image.Image]]:
-    """Frames of a video at least `every_s` apart, with their seconds, those later than `after_s`, as they are shown.
+    """Frames of a video later than `after_s` and at least `every_s` apart, as they are shown, with their seconds.
 
     Raises:
-        SourceError: There is no video in the file; or, behind the last frame that can be read, a part of it cannot be
-            decoded or is missing.
+        SourceError: There is no video in the file; or, after the last frame that can be read, a part of it could not
+            be decoded or is missing.
     """
     import av
 
@@ -74,7 +74,7 @@ def sampled(file: IO[bytes], every_s: float, after_s: float | None) -> Iterator[
 
 
 class _Lost:
-    """What of a video cannot be read."""
+    """Collects the parts of a video that cannot be read."""
 
     def __init__(self, container: Any) -> None:
         self._container = container
@@ -82,7 +82,7 @@ class _Lost:
 
     @contextmanager
     def noted(self) -> Iterator[None]:
-        """Go on behind what cannot be decoded, as players do."""
+        """Continue after a part that cannot be decoded, as players do."""
         import av
 
         try:
@@ -95,13 +95,13 @@ class _Lost:
             self._end_s = max(self._end_s, float((packet.pts + (packet.duration or 0)) * packet.time_base))
 
     def told(self) -> str:
-        """What is lost, as a sentence; empty if nothing is."""
+        """The loss, as a sentence; empty if there is none."""
         if self._pieces:
             return f"Not all of the video can be decoded: {self._pieces} of its pieces are broken ({self._why})"
         container = self._container
         # Of other formats FFmpeg estimates how long they are.
         if container.duration and TIMED & {*container.format.name.split(",")}:
-            # After 0 or after the first frame, as the program wanted; a text may go on behind the last frame.
+            # From 0 or from the first frame, as the program chose; a text may continue after the last frame.
             heard = [one for one in _streams(container) if one.duration]
             ends_s = [float(one.duration * one.time_base) for one in heard] or [math.inf]
             whole_s = min(container.duration / 1e6, max(ends_s))
@@ -111,7 +111,7 @@ class _Lost:
 
 
 def _streams(container: Any) -> list[Any]:
-    """Those that are seen or heard: not a camera's data, nor letters that a film brings along."""
+    """The streams that are seen or heard: not a camera's data, nor fonts that a film contains."""
     return [*container.streams.video, *container.streams.audio, *container.streams.subtitles]
 
 
@@ -132,24 +132,24 @@ def _frames(container: Any, stream: Any, lost: _Lost) -> Iterator[Any]:
 
 
 def _is_cover(stream: Any) -> bool:
-    """Whether a 'video' is the picture that belongs to a piece of music."""
+    """Whether a 'video' is only the cover of a piece of music."""
     from av.stream import Disposition
 
     return bool(stream.disposition & Disposition.attached_pic)
 
 
 def _shown(frame: Any, stream: Any) -> Image.Image:
-    """A frame as players show it: its pixels made square, and turned upright."""
+    """A frame as players show it: with square pixels, and upright."""
     aspect = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or 1
     image: Image.Image = frame.to_image(width=max(1, round(frame.width * aspect)), height=frame.height)
     return image.rotate(frame.rotation, expand=True) if frame.rotation else image
 
 
 class FrameSelector:
-    """Chooses frames, one after the other. `recent` is its memory, as a checkpoint keeps it.
+    """Chooses frames, one after the other. `recent` is its memory, in the form that a checkpoint keeps.
 
     Args:
-        scenes: Take a frame only where a new scene begins.
+        scenes: Take a frame only when a new scene begins.
     """
 
     def __init__(self, *, scenes: bool, recent: list[str] | None = None) -> None:

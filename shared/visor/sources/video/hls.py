@@ -15,7 +15,7 @@ from visor.sources.parse.encoding import decoded
 _START = "#EXTM3U"
 SEQUENCE_MAX = 2**53
 _SOUND = ("mp4a", "ac-3", "ec-3", "ac-4", "opus", "flac", "alac", "vorbis", "mp3", "dts", "stpp", "wvtt")
-"""How codecs begin that have no pictures (RFC 6381), subtitles among them."""
+"""Beginnings of the names of codecs that have no pictures, such as subtitles (RFC 6381)."""
 
 
 class HlsSegment(Record, frozen=True, kw_only=True):
@@ -28,13 +28,13 @@ class HlsSegment(Record, frozen=True, kw_only=True):
 class HlsPlaylist(Record, frozen=True, kw_only=True):
     segments: tuple[HlsSegment, ...] = ()
     ended: bool = False
-    """Nothing will be added: a recording, not a live stream."""
+    """No segments will be added: it is a recording, not a live stream."""
     variant: str | None = None
     """URL of a master playlist's variant with pictures and the lowest bandwidth, which is read instead."""
 
 
 def is_playlist(start: bytes) -> bool:
-    """Whether a file that begins so is a playlist, whatever its address."""
+    """Whether a file with this beginning is a playlist, whatever its URL."""
     return decoded(start[:64]).lstrip().startswith(_START)
 
 
@@ -42,14 +42,14 @@ def parse_playlist(data: bytes, url: str) -> HlsPlaylist:
     """A playlist that was read from `url`.
 
     Raises:
-        SourceError: It is not a playlist, or its segments cannot be read without a key or a header of their own.
+        SourceError: It is not a playlist, or its segments cannot be read without a key or their own header.
     """
     text = decoded(data).strip()
     if not text.startswith(_START):
         raise SourceError(f"{url:.200} is not an HLS playlist", valid="A text that starts with #EXTM3U")
     try:
         parsed = m3u8.loads(text)
-    except Exception as exc:  # the parser raises whatever a malformed attribute leads to
+    except Exception as exc:  # the parser raises many errors for malformed attributes
         raise SourceError(f"{url:.200} is not a valid HLS playlist: {_why(exc)}") from exc
     if any(key is not None and key.method != "NONE" for key in parsed.keys):
         raise SourceError(f"{url:.200} is encrypted", valid="A stream without #EXT-X-KEY")
@@ -75,7 +75,7 @@ def parse_playlist(data: bytes, url: str) -> HlsPlaylist:
 
 
 def _seconds(duration: float | None) -> float:
-    """Of a segment; 0 where a playlist does not know, as of a channel: -1."""
+    """The duration of a segment; 0 if a playlist does not know it and writes -1, as for a channel."""
     return duration if duration is not None and 0 <= duration < math.inf else 0.0
 
 
@@ -87,7 +87,7 @@ def _why(exc: Exception) -> str:
 
 
 def _has_pictures(info: m3u8.StreamInfo) -> float:
-    """1 where a variant says that it has pictures, 0 where it says that it has none, between where it says nothing."""
+    """1 if a variant declares pictures, 0 if it declares that it has none, a value between if it declares nothing."""
     if info.resolution:
         return 1.0
     codecs = [codec.strip().lower() for codec in (info.codecs or "").split(",") if codec.strip()]

@@ -29,22 +29,22 @@ PAGE_SIZE = 32
 PLAYLIST_LOOK_BYTES = 64
 VALIDATORS = ("etag", "modified")
 READS_MIN = 2
-"""Complete reads of a video, after which the source only asks whether it has changed."""
+"""Complete reads of a video, after which the source only checks whether it has changed."""
 SCENE_STEP_S = 0.5
-"""Between two frames that are checked for a new scene."""
+"""Seconds between two frames that are checked for a new scene."""
 
 
 class VideoConfig(SourceConfig, frozen=True, kw_only=True):
     """The keys of a `video` source."""
 
     url: Annotated[str, Meta(min_length=1)]
-    """Of a video, a playlist (HLS), or a file of this machine."""
+    """URL of a video or a playlist (HLS), or path of a file on this machine."""
     interval_s: Annotated[float, Meta(ge=0.1)] = 10.0
     """Seconds between two frames."""
     scenes: bool = False
     """Take a frame where a scene begins instead of at an interval."""
     page_url: str | None = None
-    """Page to link to, `#t=SECONDS` is added; the video itself by default."""
+    """Page to link to, with `#t=SECONDS` added; by default the video itself."""
     title: str | None = None
     collection: str | None = None
     licence: str | None = None
@@ -55,7 +55,7 @@ class VideoConfig(SourceConfig, frozen=True, kw_only=True):
 
 
 class VideoSource:
-    """Reads a video from its start and a live stream from where it was. A frame's key is its time."""
+    """Reads a video from its start, and a live stream from where it stopped. A frame's key is its time."""
 
     Config: ClassVar[type[SourceConfig]] = VideoConfig
 
@@ -107,7 +107,7 @@ class VideoSource:
         except SourceError as exc:
             if not found:
                 raise
-            # Not under its URL, which may hold a secret. What it lacks is not gone.
+            # Not under its URL, which may hold a secret. Frames that could not be read are not gone.
             errors.add(Place(self._file_name or self.name), exc.found)
         # A video that changed while its pass was under way is read again: frames of both would be mixed.
         is_whole = after_s is None and any(validators.values())
@@ -122,7 +122,7 @@ class VideoSource:
         return not reason
 
     def _download(self, file: IO[bytes], held: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Put the video into `file`; returns its validators, None if those that are held still apply."""
+        """Put the video into `file`; returns its validators, None if the known ones still apply."""
         if self._is_file:
             return self._copy(file, held)
         with self._client.stream(
@@ -142,7 +142,7 @@ class VideoSource:
             validator = f"{status.st_mtime_ns}-{status.st_size}"
             if held.get("modified") == validator:
                 return None
-            if not stat.S_ISREG(status.st_mode):  # to open a pipe is to wait for who writes to it
+            if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for its writer
                 raise SourceError(f"Source '{self.name}': {path} is not a file", valid="The path of a video")
             with path.open("rb") as video:
                 while piece := video.read(1 << 20):
@@ -152,7 +152,8 @@ class VideoSource:
         return {"etag": None, "modified": validator}
 
     def _read_stream(self, playlist: HlsPlaylist, checkpoint: Mapping[str, Any]) -> Iterator[Page]:
-        """Segments after the one that was read last. What a live stream no longer lists is gone, its frames stay."""
+        """Segments after the one that was read last. Segments that a live stream no longer lists are gone; their frames
+        stay."""
         if playlist.variant is not None:
             answer = self._client.get(playlist.variant)
             playlist = parse_playlist(answer.body, answer.url)
@@ -172,7 +173,7 @@ class VideoSource:
                 "sequence": segment.sequence,
                 "seconds": at["seconds"] + segment.seconds,
                 "recent": selector.recent,
-                # Of a recording that was read to its end, the next pass begins anew.
+                # After a recording was read to its end, the next pass begins again.
                 "ended": playlist.ended and is_last,
             }
             place = {"next_pass": at} if is_last else {"checkpoint": at}
@@ -184,7 +185,7 @@ class VideoSource:
     def _frames(
         self, segment: HlsSegment, start_s: float, selector: FrameSelector, errors: RowErrors, *, link: bool
     ) -> list[Item]:
-        """What is worth a search in a segment, nothing of one that cannot be read: the others still can."""
+        """The frames of a segment that are worth a search; none if it cannot be read, as other segments still can."""
         items: list[Item] = []
         try:
             data = io.BytesIO(self._client.get(segment.url).body)
@@ -195,7 +196,7 @@ class VideoSource:
         except SourceUnavailable:
             raise
         except (FetchFailed, SourceError) as exc:
-            # Without its query, which may be signed anew by each playlist.
+            # Without its query, in which each playlist may have a new signature.
             errors.add(Place(segment.url.partition("?")[0]), exc.found)
         return items
 

@@ -1,4 +1,4 @@
-"""Asks MediaWiki's action API (Wikidata, Commons, Wikipedia) as its etiquette wants it: one request at a time, with
+"""Queries MediaWiki's action API (Wikidata, Commons, Wikipedia) by its etiquette: one request at a time, with
 `maxlag`, waiting when it says so, and following `continue` to the end (https://www.mediawiki.org/wiki/API:Etiquette)."""
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ TITLES_MAX = 50
 MAXLAG_S = 5
 LAG_WAIT_S = 5.0
 CONTINUED_MAX = 50
-"""Requests in which one question may be continued."""
+"""Requests over which one query may be continued."""
 
 TITLES_LENGTH_MAX = 5000
-"""Of the titles of one request as they stand in its address; many servers take no more than 8 kB in all."""
+"""Length of the titles of one request as they are in its URL; many servers accept at most 8 kB in all."""
 THUMBNAIL_WIDTHS = (20, 40, 60, 120, 250, 330, 500, 960, 1280, 1920, 3840)
-"""In pixels; Wikimedia makes no others (https://www.mediawiki.org/wiki/Common_thumbnail_sizes)."""
+"""Widths in pixels; Wikimedia makes no others (https://www.mediawiki.org/wiki/Common_thumbnail_sizes)."""
 
 _PASSING = ("maxlag", "ratelimited", "readonly", "internal_api_error", "cirrussearch-too-busy", "timeout")
 _SUITABLE = frozenset({"image/jpeg", "image/png", "image/webp", "image/gif", "image/tiff", "image/svg+xml"})
 
 
 class WikiImage(Record, frozen=True, kw_only=True):
-    """A file of Commons or of a Wikipedia at the size that was asked for."""
+    """A file of Commons or of a Wikipedia at the requested size."""
 
     name: str
-    """Without `File:`, with blanks."""
+    """The name without `File:`, with blanks."""
     url: str
     mime: str = "image/jpeg"
     sha1: str | None = None
@@ -53,7 +53,7 @@ class MediaWiki:
     """One wiki's API.
 
     Args:
-        url: Of its `api.php`.
+        url: The URL of its `api.php`.
     """
 
     def __init__(self, url: str, client: RetryingClient) -> None:
@@ -61,11 +61,11 @@ class MediaWiki:
         self._client = client
 
     def ask(self, **parameters: str) -> Iterator[Mapping[str, Any]]:
-        """The answers to one question, continued as long as the wiki has more.
+        """The answers to one query, continued as long as the wiki has more.
 
         Raises:
             SourceUnavailable: It is too busy for now.
-            SourceError: It does not understand the question.
+            SourceError: It does not understand the query.
         """
         more: Mapping[str, str] = {}
         for _ in range(CONTINUED_MAX):
@@ -78,7 +78,7 @@ class MediaWiki:
                 return
 
     def entities(self, ids: Sequence[str], languages: Sequence[str], props: str) -> dict[str, Mapping[str, Any]]:
-        """Wikidata's entities by the id that was asked for, even where it redirects to another."""
+        """Wikidata's entities by the requested id, even if it redirects to another."""
         found: dict[str, Mapping[str, Any]] = {}
         for some in _chunks(ids):
             for answer in self.ask(
@@ -94,7 +94,7 @@ class MediaWiki:
         return found
 
     def images(self, names: Iterable[str], width: int) -> dict[str, WikiImage]:
-        """The files of those names, by name, as pictures of at least that width, if they have it."""
+        """The files of those names, by name, as pictures of at least that width if they are that wide."""
         pages = self._pages(
             sorted({f"File:{name}" for name in names}),
             prop="imageinfo",
@@ -106,7 +106,7 @@ class MediaWiki:
         return {title.partition(":")[2]: image for titles, image in found if image for title in titles}
 
     def images_of_articles(self, titles: Sequence[str]) -> dict[str, list[str]]:
-        """Names of the images of each article by its title: the one that stands for it first, then the others."""
+        """Names of the images of each article by its title: its main image first, then the others."""
         found: dict[str, list[str]] = {}
         for page, asked in self._pages(
             titles, prop="pageimages|images", piprop="name", pilimit=str(TITLES_MAX), imlimit="500"
@@ -119,7 +119,7 @@ class MediaWiki:
         return found
 
     def _pages(self, titles: Sequence[str], **parameters: str) -> Iterator[tuple[Mapping[str, Any], list[str]]]:
-        """The pages of those titles, each with the titles that were asked for and led to it."""
+        """The pages of those titles, each with the requested titles that led to it."""
         for some in _chunks(titles):
             renamed: dict[str, list[str]] = {}
             for answer in self.ask(action="query", titles="|".join(some), redirects="1", **parameters):
@@ -133,7 +133,8 @@ class MediaWiki:
 
 @contextmanager
 def polite(client: RetryingClient) -> Iterator[None]:
-    """Within it, a refusal ends the run, as with `required`; one of who asks says how to say it."""
+    """Within it, a refusal ends the run, as with `required`; if the wiki refuses the user agent, the error names the
+    remedy."""
     with client.required():
         try:
             yield
@@ -177,7 +178,7 @@ def _image(page: Mapping[str, Any]) -> WikiImage | None:
 
 
 def fields(value: Any) -> Mapping[str, Any]:
-    """An object of an answer; an empty one in place of anything else: PHP writes what is empty as a list."""
+    """An object of an answer; an empty one in place of anything else: PHP writes an empty object as a list."""
     return value if isinstance(value, Mapping) else {}
 
 
@@ -192,7 +193,7 @@ def text(value: Any) -> str:
 
 
 def _asked_as(title: str, renamed: Mapping[str, Sequence[str]]) -> list[str]:
-    """All titles that were asked for and led to this one: normalised first, then redirected."""
+    """All requested titles that led to this one: normalised first, then redirected."""
     titles, at = [title], 0
     while at < len(titles) <= 2 * TITLES_MAX:
         titles += [name for name in renamed.get(titles[at], ()) if name not in titles]
@@ -201,7 +202,7 @@ def _asked_as(title: str, renamed: Mapping[str, Sequence[str]]) -> list[str]:
 
 
 def _chunks(values: Sequence[str]) -> Iterator[Sequence[str]]:
-    """As many at a time as an answer and an address may hold."""
+    """As many at a time as an answer and a URL may hold."""
     some: list[str] = []
     length = 0
     for value in values:

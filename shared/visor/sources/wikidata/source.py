@@ -1,4 +1,4 @@
-"""`wikidata`: what Wikidata knows an image of, without importing a dump.
+"""`wikidata`: the entities for which Wikidata has an image, without importing a dump.
 
 Ids come from the query service, page by page in the order of their numbers; names, descriptions and articles from
 Wikidata's API; the image from Commons, else from the Wikipedia article, always as a thumbnail, with licence and
@@ -29,12 +29,12 @@ IDS_PER_QUERY = 500
 IDS_PER_QUERY_MIN = 25
 """A query that the service does not finish in time is repeated for fewer ids, down to this."""
 PAGE_SIZE = 50
-"""Entities of one page: what the API gives in one answer."""
+"""Entities of one page: as many as the API returns in one answer."""
 ARTICLE_IMAGES_MAX = 5
-"""Images of an article among which a suitable one is sought."""
+"""Images of an article that are checked for a suitable one."""
 
 _ID = re.compile(r"Q[1-9]\d{0,11}\Z")
-# Drawings that articles carry without being about them: of the interface, of flags and maps, of other projects.
+# Drawings that are not the subject of an article: of the interface, of flags and maps, of other projects.
 _DECORATION = re.compile(
     r"\.svg$|logo|icon|flag[ _]of|map[ _]of|locator|commons-|wikt?i|edit-|question[ _]book|ambox|padlock|disambig"
     r"|symbol[ _]|signature",
@@ -48,11 +48,11 @@ INSTANCES = """SELECT ?n WHERE {{
 }} ORDER BY ?n LIMIT {limit}"""
 
 _NO_INSTANCE = (
-    "the query service lists no instance of {}; scholarly articles have a graph of their own, with"
+    "the query service lists no instance of {}; scholarly articles have their own graph, with"
     ' query_url = "https://query-scholarly.wikidata.org/sparql"'
 )
 
-# A class is what is a subclass of something and has an instance.
+# A class is an entity that is a subclass of something and has an instance.
 CLASSES = """SELECT DISTINCT ?n WHERE {{
   ?item wdt:P279 [] ; wdt:P18 [] .
   FILTER EXISTS {{ ?instance wdt:P31 ?item }}
@@ -69,11 +69,11 @@ class WikidataConfig(SourceConfig, frozen=True, kw_only=True):
     classes: bool = False
     """One picture of each class that has a picture."""
     languages: Annotated[tuple[str, ...], Meta(min_length=1)] = ("en",)
-    """Of names, descriptions and articles, the first that there is."""
+    """Languages of names, descriptions and articles; the first one available counts."""
     width: Annotated[int, Meta(ge=120, le=1280)] = 500
-    """Of the pictures, in pixels. Wikimedia makes 120, 250, 330, 500, 960 and 1280: others are rounded up to these."""
+    """Width of pictures in pixels. Wikimedia makes 120, 250, 330, 500, 960 and 1280; others are rounded up to these."""
     articles: bool = True
-    """Take a picture of the article where Wikidata names none."""
+    """Take a picture of the article if Wikidata names none."""
     query_url: str = "https://query.wikidata.org/sparql"
     wikidata_url: str = "https://www.wikidata.org/w/api.php"
     commons_url: str = "https://commons.wikimedia.org/w/api.php"
@@ -126,12 +126,12 @@ class WikidataSource:
                 ids = [f"Q{number}" for number in some]
                 page = self._page(ids, class_, done if is_last else {"class": class_, "after": some[-1]})
                 if not some and class_ != at:
-                    # Nothing at all: the class may be a wrong one, or in another graph.
+                    # Nothing at all: the class may be wrong, or in another graph.
                     page = msgspec.structs.replace(page, passed_over={_NO_INSTANCE.format(class_): 1})
                 yield page
 
     def _numbers(self, class_: str, after: int) -> Iterator[int]:
-        """The numbers of a class's entities after that one, in order."""
+        """The numbers of a class's entities after `after`, in order."""
         limit = IDS_PER_QUERY
         while True:
             query = (INSTANCES if class_ else CLASSES).format(class_=class_, after=after, limit=limit)
@@ -258,6 +258,6 @@ def _values(entity: Mapping[str, Any], property_: str) -> list[Any]:
 
 
 def _image_name(entity: Mapping[str, Any]) -> str | None:
-    """As the wiki writes it: in Unicode's composed form, without underscores."""
+    """A name as the wiki writes it: in Unicode's composed form, without underscores."""
     name = next(iter(_values(entity, "P18")), None)
     return normalize("NFC", name).replace("_", " ") if isinstance(name, str) else None
