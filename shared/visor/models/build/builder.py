@@ -170,7 +170,7 @@ def _made(
     if importlib.util.find_spec("tensorflow") is None:
         raise ModelError(
             "TensorFlow is not installed",
-            valid="TensorFlow, available up to Python 3.13, to build a model; running one does not need it",
+            valid="TensorFlow, up to Python 3.13, to build a model; nothing more to run one",
             remedy="Run `pip install 'visor-search[build]'`",
         )
     say(f"converting {network.name} with TensorFlow")
