@@ -1,5 +1,5 @@
 import type { Box } from "../endpoint/contract";
-import { resizedPlane } from "./pixels";
+import { resizedPlane } from "./image/pixels";
 import { add, type FeatureMap } from "./vector";
 
 /** As in visor/search/heat.py. */

@@ -1,12 +1,12 @@
 import { toBase64 } from "../bytes/base64";
 import type { Box, Region, Seen } from "../endpoint/contract";
-import { colourSignature } from "./colours";
-import { emptiness } from "./content";
-import type { Decoded } from "./decode";
-import { perceptualHash } from "./hash";
 import { heat, meansOf, tellingParts } from "./heat";
+import { colourSignature } from "./image/colours";
+import { emptiness } from "./image/content";
+import type { Decoded } from "./image/decode";
+import { perceptualHash } from "./image/hash";
+import { cropped, type Edges, edgesOf, type Pixels } from "./image/pixels";
 import { type DeviceModel, type Network, SAFETY_CLASSES, type View } from "./model";
-import { cropped, type Edges, edgesOf, type Pixels } from "./pixels";
 import {
   type FeatureMap,
   greatest,

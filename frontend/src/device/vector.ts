@@ -1,6 +1,6 @@
 import { fromHalves, roundedToEven, toHalves } from "../bytes/float16";
+import { type Edges, type Pixels, resize } from "./image/pixels";
 import type { Network, Part, Preprocessing, View } from "./model";
-import { type Edges, type Pixels, resize } from "./pixels";
 
 /** As in visor/models/embedder.py and visor/index/format/looks.py. */
 export const LABELS_KEPT = 5;

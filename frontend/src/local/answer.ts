@@ -15,20 +15,20 @@ import type {
   StatsAnswer,
   Verdict,
 } from "../endpoint/contract";
-import { countFacets } from "./facetCounts";
-import { Fusion } from "./fusion";
-import type { Hit } from "./grouping";
-import { type IndexedItem, Items, type Known } from "./items";
-import { Judge, type Judgement, type StoredJudge } from "./judge";
-import { rounded } from "./linear";
-import type { Manifest } from "./manifest";
+import { Judge, type Judgement, type StoredJudge } from "./confidence/judge";
+import { type IndexedItem, Items, type Known } from "./format/items";
+import type { Manifest } from "./format/manifest";
+import { type PartFiles, Rows } from "./format/rows";
+import { type Projection, Space } from "./format/space";
+import { classify } from "./nearDuplicates/verdict";
 import { noticesOf } from "./notices";
-import { type Cursor, type Order, readCursor, writeCursor } from "./order";
 import { encodeVector, type Query, QueryReader, type Sought, unknownItem } from "./query";
-import { type PartFiles, Rows } from "./rows";
-import { type Hits, Searcher } from "./searcher";
-import { type Projection, Space } from "./space";
-import { classify } from "./verdict";
+import { countFacets } from "./search/facetCounts";
+import { Fusion } from "./search/fusion";
+import type { Hit } from "./search/grouping";
+import { rounded } from "./search/linear";
+import { type Cursor, type Order, readCursor, writeCursor } from "./search/order";
+import { type Hits, Searcher } from "./search/searcher";
 
 type Bytes = Uint8Array<ArrayBuffer>;
 

@@ -1,8 +1,8 @@
 /** Sentences that a visitor has to know with an answer, as servers write them. */
-import type { Manifest } from "./manifest";
-import type { Cursor } from "./order";
+import type { Manifest } from "./format/manifest";
+import type { Rows } from "./format/rows";
 import type { Sought } from "./query";
-import type { Rows } from "./rows";
+import type { Cursor } from "./search/order";
 
 /**
  * @param after Where the request continues, if it does.

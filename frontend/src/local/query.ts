@@ -2,15 +2,15 @@
 import { fromBase64, toBase64 } from "../bytes/base64";
 import { fromHalves, halvesOf, toHalves } from "../bytes/float16";
 import type { Label, SearchRequest, Seen } from "../endpoint/contract";
-import { lookBytes } from "./fusion";
-import type { Items } from "./items";
-import type { Judge } from "./judge";
-import { type Floats, lengthOf, unit } from "./linear";
-import type { Manifest } from "./manifest";
+import type { Judge } from "./confidence/judge";
+import type { Items } from "./format/items";
+import type { Manifest } from "./format/manifest";
+import { isSet, type Rows } from "./format/rows";
+import type { Placed, Space } from "./format/space";
+import { type Asked, alignerOf } from "./nearDuplicates/verdict";
 import { Refusal } from "./refusal";
-import { isSet, type Rows } from "./rows";
-import type { Placed, Space } from "./space";
-import { type Asked, alignerOf } from "./verdict";
+import { lookBytes } from "./search/fusion";
+import { type Floats, lengthOf, unit } from "./search/linear";
 
 /** The page's request: for a picture, what its device saw. */
 export type Sought = SearchRequest;

@@ -1,6 +1,6 @@
 /** The thread that searches, so that the page stays smooth. */
 import { ChunkTrouble } from "../bytes/trouble";
-import { Keeper } from "./keeper";
+import { Keeper } from "./format/keeper";
 import type { Asked, Told, Trouble } from "./messages";
 import { Refusal } from "./refusal";
 

@@ -1,8 +1,8 @@
 import { expect, test } from "vitest";
 import type { Container } from "../../src/bytes/container";
-import { meets, numberOf } from "../../src/local/attributes";
-import { Columns } from "../../src/local/columns";
-import { priceRanges } from "../../src/local/facetCounts";
+import { meets, numberOf } from "../../src/local/format/attributes";
+import { Columns } from "../../src/local/format/columns";
+import { priceRanges } from "../../src/local/search/facetCounts";
 
 /** Three items: what the words and the attribute `constructor` of the first say, every object of JavaScript has, too. */
 const stored: Record<string, unknown> = {

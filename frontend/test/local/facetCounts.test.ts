@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { priceRanges } from "../../src/local/facetCounts";
+import { priceRanges } from "../../src/local/search/facetCounts";
 
 test.each([
   [[3.8, 6.92]],

@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Chunks } from "../../src/bytes/chunks";
 import type { FacetsAnswer, Match, Place, SearchAnswer } from "../../src/endpoint/contract";
 import type { LocalSearch } from "../../src/local/answer";
-import { fetchManifest, loadExport } from "../../src/local/load";
+import { fetchManifest, loadExport } from "../../src/local/format/load";
 import type { Sought } from "../../src/local/query";
 import { GOLDEN, serve } from "./site";
 

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
-import type { Rows } from "../../src/local/rows";
-import { type Question, Searcher } from "../../src/local/searcher";
+import type { Rows } from "../../src/local/format/rows";
+import { type Question, Searcher } from "../../src/local/search/searcher";
 
 /** How near each row is, its product and its picture: b is of a's product, and c shows b's picture. */
 const ROWS = { a: [0.99, 1, 1], b: [0.97, 1, 2], d: [0.96, 0, 3], c: [0.95, 0, 2] } as const;

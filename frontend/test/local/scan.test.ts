@@ -1,5 +1,5 @@
 import { afterEach, expect, test, vi } from "vitest";
-import { Codes } from "../../src/local/scan";
+import { Codes } from "../../src/local/search/scan";
 
 afterEach(() => vi.unstubAllGlobals());
 

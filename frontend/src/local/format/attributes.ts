@@ -1,7 +1,7 @@
 /** One value an item to filter and count by, and the conditions that a filter puts on it (`index/format/attributes.py`). */
-import type { Condition } from "../endpoint/contract";
+import type { Condition } from "../../endpoint/contract";
+import { Refusal } from "../refusal";
 import type { AttributeType } from "./manifest";
-import { Refusal } from "./refusal";
 
 export const NO_DATE = -(2 ** 31);
 const DAY_MS = 86_400_000;

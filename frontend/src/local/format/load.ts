@@ -1,7 +1,7 @@
 /** Fetches an export's files and puts them in memory. */
-import type { Chunk, Chunks, Progress } from "../bytes/chunks";
-import { ChunkTrouble } from "../bytes/trouble";
-import { LocalSearch } from "./answer";
+import type { Chunk, Chunks, Progress } from "../../bytes/chunks";
+import { ChunkTrouble } from "../../bytes/trouble";
+import { LocalSearch } from "../answer";
 import { chunkOf, type Manifest, readManifest } from "./manifest";
 import type { PartFiles } from "./rows";
 

@@ -2,9 +2,10 @@
  * Aligns a query with the sketches of candidates in every way that an edit would have moved it: cropped, framed,
  * captioned, mirrored, turned (`near_duplicates/alignment.py`, where each step is explained).
  */
+
+import type { Constants } from "../format/manifest";
+import type { Floats } from "../search/linear";
 import { type Grey, resized, rotated } from "./grey";
-import type { Floats } from "./linear";
-import type { Constants } from "./manifest";
 import { cellMeans, type Planes } from "./sketch";
 
 type Numbers = Constants["verdict"];

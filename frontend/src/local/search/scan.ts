@@ -1,5 +1,5 @@
 /** Codes in memory, and how near each row is to a query: by WebAssembly's SIMD, or without it in plain JavaScript. */
-import { fromBase64 } from "../bytes/base64";
+import { fromBase64 } from "../../bytes/base64";
 import type { Floats } from "./linear";
 import kernel from "./scan.wat";
 

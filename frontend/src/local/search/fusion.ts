@@ -1,8 +1,9 @@
 /** Similarity across the gap between visitors' photos and catalogue images (`index/search/fusion.py`). */
+
+import type { Constants } from "../format/manifest";
+import type { Rows } from "../format/rows";
+import type { Space } from "../format/space";
 import { dot, type Floats, minus, unit } from "./linear";
-import type { Constants } from "./manifest";
-import type { Rows } from "./rows";
-import type { Space } from "./space";
 
 export type Numbers = Constants["fusion"];
 

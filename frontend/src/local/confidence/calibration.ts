@@ -1,10 +1,10 @@
 /** How features become a confidence (`confidence/model.py`: the parts that judge; merges fit). */
-import { fromBase64 } from "../bytes/base64";
-import { fromHalves, halvesOf } from "../bytes/float16";
+import { fromBase64 } from "../../bytes/base64";
+import { fromHalves, halvesOf } from "../../bytes/float16";
+import type { Constants } from "../format/manifest";
+import { dot, type Floats, mean, sigmoid } from "../search/linear";
 import type { StoredAcross } from "./across";
 import { behind, features, firstLogOdds, type Neighbourhood } from "./features";
-import { dot, type Floats, mean, sigmoid } from "./linear";
-import type { Constants } from "./manifest";
 
 type Numbers = Constants["confidence"];
 

@@ -1,5 +1,5 @@
-import { roundedToEven } from "../bytes/float16";
-import type { Box } from "../endpoint/contract";
+import { roundedToEven } from "../../bytes/float16";
+import type { Box } from "../../endpoint/contract";
 import { cropped, type Edges, edgesOf, type Pixels } from "./pixels";
 
 /** Pixels: a smaller box has nothing to recognise. */

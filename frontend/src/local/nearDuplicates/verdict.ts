@@ -1,7 +1,7 @@
 /** Whether a match is the same image as the query, an edited copy of it, or merely similar (`near_duplicates/verdict.py`). */
-import type { Verdict } from "../endpoint/contract";
+import type { Verdict } from "../../endpoint/contract";
+import type { Constants } from "../format/manifest";
 import { Aligner } from "./align";
-import type { Constants } from "./manifest";
 import { cellMeans, chromaOf, lumaOf, pictureOf } from "./sketch";
 
 type Numbers = Constants["verdict"];

@@ -1,7 +1,8 @@
 /** What a stored hash keeps about the pixels: 32 bytes of PDQ, then luma of 12 × 12 cells and chroma of 3 × 3. */
+
+import type { Constants } from "../format/manifest";
+import type { Floats } from "../search/linear";
 import type { Grey } from "./grey";
-import type { Floats } from "./linear";
-import type { Constants } from "./manifest";
 
 export type Layout = Pick<
   Constants["verdict"],

@@ -1,12 +1,13 @@
 /** How sure an answer is (`confidence/model.py`: the estimator). It follows from the hits and the export alone. */
+
+import type { Constants } from "../format/manifest";
+import type { Rows } from "../format/rows";
+import type { Placed, Space, Vectors } from "../format/space";
+import { type Floats, meanRow, minusRows, unitRows } from "../search/linear";
+import type { Hits, Nearest } from "../search/searcher";
 import { Across } from "./across";
 import { Calibration, type StoredCalibration } from "./calibration";
 import { centredSimilarities, features, type Neighbourhood } from "./features";
-import { type Floats, meanRow, minusRows, unitRows } from "./linear";
-import type { Constants } from "./manifest";
-import type { Rows } from "./rows";
-import type { Hits, Nearest } from "./searcher";
-import type { Placed, Space, Vectors } from "./space";
 
 /** The contents of the export's file for judging. */
 export interface StoredJudge {

@@ -1,6 +1,6 @@
 /** The similarity space, and rows in it: int8 codes of a projection, or full vectors (`index/format/projection.py`). */
-import { dot, type Floats, minus, unit } from "./linear";
-import type { Codes } from "./scan";
+import { dot, type Floats, minus, unit } from "../search/linear";
+import type { Codes } from "../search/scan";
 
 /** Maps full vectors (d,) to m numbers whose inner product is the similarity. */
 export interface Projection {

@@ -1,9 +1,9 @@
 /** Keeps an export in memory and up to date: each request is answered from one state of it, never from a mix of two. */
-import { Chunks, type Progress } from "../bytes/chunks";
-import { Container } from "../bytes/container";
-import { ChunkTrouble } from "../bytes/trouble";
-import type { DeviceModel, Item, StatsAnswer } from "../endpoint/contract";
-import type { LocalSearch } from "./answer";
+import { Chunks, type Progress } from "../../bytes/chunks";
+import { Container } from "../../bytes/container";
+import { ChunkTrouble } from "../../bytes/trouble";
+import type { DeviceModel, Item, StatsAnswer } from "../../endpoint/contract";
+import type { LocalSearch } from "../answer";
 import { bytesOf, fetchManifest, loadExport } from "./load";
 import { chunkOf, filesOf, type Manifest, readManifest } from "./manifest";
 

@@ -1,7 +1,7 @@
 /** Items' data besides their vectors, in pages that are fetched when a match is on them. */
-import type { Chunks } from "../bytes/chunks";
-import { Container } from "../bytes/container";
-import type { Item, Label } from "../endpoint/contract";
+import type { Chunks } from "../../bytes/chunks";
+import { Container } from "../../bytes/container";
+import type { Item, Label } from "../../endpoint/contract";
 import { chunkOf, type Manifest } from "./manifest";
 import type { Rows } from "./rows";
 

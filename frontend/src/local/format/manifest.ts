@@ -1,6 +1,6 @@
 /** An export's manifest (`docs/formats.md`): the files that it consists of, and Python's constants. */
-import type { Chunk } from "../bytes/chunks";
-import { ChunkTrouble } from "../bytes/trouble";
+import type { Chunk } from "../../bytes/chunks";
+import { ChunkTrouble } from "../../bytes/trouble";
 
 /** The format that this page reads. */
 export const EXPORT_FORMAT = 1;

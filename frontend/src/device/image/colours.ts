@@ -1,4 +1,4 @@
-import { roundedToEven } from "../bytes/float16";
+import { roundedToEven } from "../../bytes/float16";
 import { type Edges, type Pixels, resize } from "./pixels";
 
 /** As in visor/imaging/colour_signature.py. */

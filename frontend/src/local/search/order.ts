@@ -1,11 +1,11 @@
 /** In which order rows are returned, and where a page of them ends (`index/search/listing.py`, `search/cursor.py`). */
-import { fromBase64, toBase64 } from "../bytes/base64";
-import type { SearchRequest, Sort } from "../endpoint/contract";
-import { NO_DATE } from "./attributes";
-import type { Columns } from "./columns";
+import { fromBase64, toBase64 } from "../../bytes/base64";
+import type { SearchRequest, Sort } from "../../endpoint/contract";
+import { NO_DATE } from "../format/attributes";
+import type { Columns } from "../format/columns";
+import type { Rows } from "../format/rows";
+import { Refusal } from "../refusal";
 import { dot, type Floats, unit } from "./linear";
-import { Refusal } from "./refusal";
-import type { Rows } from "./rows";
 
 /** What a listing has returned already: all up to `last`, or else the ids whose prefixes are in `shown`. */
 export interface Cursor {

@@ -1,13 +1,13 @@
 /** The nearest pictures, and listings of all that pass, page by page (`index/search/searcher.py`, `listing.py`). */
-import type { Filters } from "../endpoint/contract";
+import type { Filters } from "../../endpoint/contract";
+import type { Constants } from "../format/manifest";
+import type { Rows } from "../format/rows";
+import type { Placed } from "../format/space";
 import type { Fusion } from "./fusion";
 import { type Candidates, Grouping, type Hit, NOTHING, without } from "./grouping";
 import { dot, type Floats } from "./linear";
-import type { Constants } from "./manifest";
 import { type Cursor, headOf, isPlain, type Order, sortValues } from "./order";
-import type { Rows } from "./rows";
 import { leastRows } from "./select";
-import type { Placed } from "./space";
 
 export interface Question {
   /** Null: all that passes. */

@@ -1,7 +1,8 @@
 /** Near-duplicates and the items of one product become one hit (`index/search/grouping.py`). */
+
+import type { Constants } from "../format/manifest";
+import type { Rows } from "../format/rows";
 import { dot, type Floats } from "./linear";
-import type { Constants } from "./manifest";
-import type { Rows } from "./rows";
 
 /** Rows in descending order of likeness, ties by id, with their similarities. */
 export interface Candidates {

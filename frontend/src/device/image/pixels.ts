@@ -1,5 +1,5 @@
-import { roundedToEven } from "../bytes/float16";
-import type { Box } from "../endpoint/contract";
+import { roundedToEven } from "../../bytes/float16";
+import type { Box } from "../../endpoint/contract";
 
 /** A picture of 8 bits a channel, row by row: red, green, blue, and with `step` 4 a byte that is not read. */
 export interface Pixels {

@@ -1,8 +1,8 @@
 /** How the rows that pass are distributed over facets, attributes, prices and dates (`index/search/facet_counts.py`). */
-import type { AttributeFacet, FacetsAnswer, FacetValue, RangeCount } from "../endpoint/contract";
-import { has, isoDay, NO_DATE } from "./attributes";
-import { CODED, type Columns, FACETS } from "./columns";
-import type { AttributeType, Constants } from "./manifest";
+import type { AttributeFacet, FacetsAnswer, FacetValue, RangeCount } from "../../endpoint/contract";
+import { has, isoDay, NO_DATE } from "../format/attributes";
+import { CODED, type Columns, FACETS } from "../format/columns";
+import type { AttributeType, Constants } from "../format/manifest";
 
 type Limits = Constants["facets"];
 type Counts = Map<string, number>;

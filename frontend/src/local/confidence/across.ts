@@ -1,8 +1,8 @@
 /** How sure answers are across the gap between visitors' photos and the catalogue (`confidence/across.py`). */
-import { fromBase64 } from "../bytes/base64";
-import { fromHalves, halvesOf } from "../bytes/float16";
-import { clip, type Floats, mean, sigmoid } from "./linear";
-import type { Constants } from "./manifest";
+import { fromBase64 } from "../../bytes/base64";
+import { fromHalves, halvesOf } from "../../bytes/float16";
+import type { Constants } from "../format/manifest";
+import { clip, type Floats, mean, sigmoid } from "../search/linear";
 
 type Numbers = Constants["across"];
 

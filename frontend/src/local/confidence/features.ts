@@ -1,6 +1,7 @@
 /** What is around a query: the numbers that distinguish a find from a miss (`confidence/features.py` explains each). */
-import { deviation, dot, type Floats, fallingOrder, mean, minusRows, unitRows } from "./linear";
-import type { Constants } from "./manifest";
+
+import type { Constants } from "../format/manifest";
+import { deviation, dot, type Floats, fallingOrder, mean, minusRows, unitRows } from "../search/linear";
 
 type Numbers = Constants["confidence"];
 

@@ -1,11 +1,11 @@
 /** All rows of an export in memory, one part after the other. */
-import { Container } from "../bytes/container";
-import { fromHalves } from "../bytes/float16";
-import type { Filters } from "../endpoint/contract";
+import { Container } from "../../bytes/container";
+import { fromHalves } from "../../bytes/float16";
+import type { Filters } from "../../endpoint/contract";
+import { unitRows } from "../search/linear";
+import { Codes } from "../search/scan";
 import { Columns } from "./columns";
-import { unitRows } from "./linear";
 import type { AttributeType, Manifest, Part } from "./manifest";
-import { Codes } from "./scan";
 import { CodedVectors, FullVectors, type Vectors } from "./space";
 
 const ID_BYTES = 16;

@@ -1,4 +1,4 @@
-import { roundedToEven } from "../bytes/float16";
+import { roundedToEven } from "../../bytes/float16";
 import { type Pixels, resize } from "./pixels";
 
 /** As in visor/near_duplicates/fingerprint.py, which says what each byte is and why every rounding counts. */

@@ -1,9 +1,9 @@
 /** The values of one part's rows by which they are filtered, counted and ordered (`index/format/facets.py`). */
-import type { Container } from "../bytes/container";
-import type { Condition, Filters } from "../endpoint/contract";
+import type { Container } from "../../bytes/container";
+import type { Condition, Filters } from "../../endpoint/contract";
+import { Refusal } from "../refusal";
 import { type AttributeColumn, meets, noAttribute } from "./attributes";
 import type { AttributeType } from "./manifest";
-import { Refusal } from "./refusal";
 
 /** Facets with at most one value an item. */
 export const CODED = ["collection", "source", "country", "currency"] as const;
