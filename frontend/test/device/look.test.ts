@@ -260,4 +260,32 @@ describe("of a file that Visor did not make", () => {
     // The means are 3 and 4.
     expect(furthest(readHalves(fromBase64(seen.closer as string), 2), [0.6, 0.8])).toBeLessThan(1e-3);
   });
+
+  it("a picture that seems unsafe at first gets a second opinion", async () => {
+    const parts = told.description.parts.map((part) => ({
+      ...part,
+      network: { ...part.network, head: "safety", logits: false },
+    }));
+    const unsafeOf = async (scores: number[]): Promise<number | undefined> => {
+      const runner: Runner = {
+        input: [1, 8, 8, 3],
+        outputs: [1, 0],
+        run: async () => {
+          const porn = scores.shift() as number;
+          return [
+            { shape: [1, 5], data: Float32Array.of(0, 0, 1 - porn, porn, 0) },
+            { shape: [1, 1, 1, 2], data: Float32Array.of(1, 1) },
+          ];
+        },
+      };
+      const description = { ...told.description, parts };
+      const looker = new Looker(
+        readModel({ ...told, description } as unknown as DeviceModel),
+        new Map([["net", runner]]),
+      );
+      return (await looker.look(picture("small"), { width: 23, height: 17 })).safety?.porn;
+    };
+    expect(await unsafeOf([0.9, 0.6, 0.3])).toBeCloseTo(0.6);
+    expect(await unsafeOf([0.04])).toBeCloseTo(0.04);
+  });
 });
