@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -246,12 +247,13 @@ def test_what_is_ours_leaves_no_failure_of_an_item(
 
 def test_a_worker_stops_when_its_caller_is_interrupted(settings: Settings, stores: Stores) -> None:
     asked: list[str] = []
+    released = threading.Event()
 
     def read(one: Item) -> bytes:
         asked.append(one.key)
         if len(asked) == 1:
             signal.raise_signal(signal.SIGINT)
-            time.sleep(0.3)
+            released.wait(60)
         return drawing(int(one.key))
 
     bodies = [msgspec.json.encode(Batch.of("s", "r", (change(str(n)),))) for n in range(20)]
@@ -260,6 +262,7 @@ def test_a_worker_stops_when_its_caller_is_interrupted(settings: Settings, store
         with pytest.raises(KeyboardInterrupt):
             Worker(stores.queue, app.batch_embedder, threads=1).drain()
         attempts = [one.attempt for one in stores.queue.receive(30, lease_s=60)]
+        released.set()
         time.sleep(0.6)
         assert len(asked) < 3, "nobody is there any more who asked for it"
     assert attempts == [1] * 20, "that try does not count"
