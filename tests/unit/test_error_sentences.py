@@ -101,7 +101,14 @@ def test_what_is_valid_is_a_thing_and_no_sentence() -> None:
 
 @pytest.mark.parametrize(
     ("count", "thing", "said"),
-    [(0, "item", "0 items"), (1, "item", "1 item"), (2000, "item", "2,000 items"), (3, "batch", "3 batches")],
+    [
+        (0, "item", "0 items"),
+        (1, "item", "1 item"),
+        (2000, "item", "2,000 items"),
+        (3, "batch", "3 batches"),
+        (2, "query", "2 queries"),
+        (2, "day", "2 days"),
+    ],
 )
 def test_things_are_counted_as_people_do(count: int, thing: str, said: str) -> None:
     assert counted(count, thing) == said

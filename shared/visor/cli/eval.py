@@ -55,8 +55,8 @@ def eval_command(folder: Path, index_folder: Path | None, model_name: str | None
         print_json(document)
         return
     where = "leave-one-out" if index is None else f"among {counted(figures.images, 'picture')}"
-    many = "1 query" if figures.queries == 1 else f"{figures.queries:,} queries"
-    click.echo(f"{many} of {counted(figures.labels, 'label')}, {where}, {embedder.description.name}, {metric}")
+    asked = f"{counted(figures.queries, 'query')} of {counted(figures.labels, 'label')}"
+    click.echo(f"{asked}, {where}, {embedder.description.name}, {metric}")
     click.echo(f"P@1   {figures.p_at_1:.3f}   the nearest has the query's label")
     click.echo(f"P@12  {figures.p_at_12:.3f}   share of the 12 nearest that have it")
     click.echo(f"mAP   {figures.map:.3f}   over the whole ranking")

@@ -104,6 +104,4 @@ def main(argv: list[str] | None = None) -> Any:
         found = f"{os.fsdecode(exc.filename or 'A file')} cannot be used: {exc.strerror or exc}"
         valid = "A path in a folder that exists, that this user may use, on a disk with free space"
         click.echo(f"visor: {VisorError(found, valid=valid, remedy='Correct it, or make room')}", err=True)
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
     sys.exit(1)

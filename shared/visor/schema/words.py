@@ -28,8 +28,11 @@ def stem(word: str) -> str:
 
 
 def counted(count: int, thing: str) -> str:
-    """A number with what it counts: `1 item`, `2,000 items`, `0 batches`."""
-    return f"{count:,} {thing}" + ("" if count == 1 else "es" if thing.endswith(("ch", "sh", "s", "x")) else "s")
+    """A number with what it counts: `1 item`, `2,000 items`, `0 batches`, `2 queries`."""
+    if count == 1:
+        return f"1 {thing}"
+    plural = re.sub("(?<![aeiou])y$", "ie", thing) + ("es" if thing.endswith(("ch", "sh", "s", "x")) else "s")
+    return f"{count:,} {plural}"
 
 
 def sureness(probability: float) -> str:
