@@ -99,7 +99,7 @@ dist: $(STAMPS)/dev $(STAMPS)/page  ## source distribution and wheel in dist/, w
 	$(BIN)/python scripts/dist.py
 
 model-package: $(STAMPS)/build  ## the wheel of the built default model in dist/, reproducible byte for byte
-	$(BIN)/python scripts/model_package.py
+	$(BIN)/python scripts/models/model_package.py
 
 clean:  ## remove what was built here (not VISOR_HOME)
 	rm -rf $(VENV) $(BEAM) build dist site frontend/dist frontend/node_modules

@@ -34,7 +34,7 @@ from visor.errors import ImageError
 from visor.imaging.decode import decode_image
 from visor.imaging.sniff import image_format
 from visor.models.embedder import load_embedder
-from visor.near_duplicates.fingerprint import perceptual_hash
+from visor.near_duplicates.perceptual_hash import perceptual_hash
 from visor.settings import Settings
 
 ENDINGS = re.compile(

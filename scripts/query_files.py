@@ -3,7 +3,7 @@
     python scripts/query_files.py [--most N]
 
 Indexes a few generated images with the model of VISOR_MODEL in a temporary folder, runs the same search twice, and
-traces the second one in all threads. Prints the files, and exits with 1 if there are more than N (default 36): a reader
+traces the second one in all threads. Prints the files, and exits with 1 if there are more than N (default 24): a reader
 who follows a query should not have to open more.
 """
 
@@ -31,7 +31,7 @@ from visor.ingest.worker import Worker
 from visor.models.embedder import load_embedder
 from visor.settings import Settings
 
-MOST = 36
+MOST = 24
 IMAGES = 136
 """Enough images for a projection and a calibration."""
 PACKAGE = str(Path(visor.__file__).parent)

@@ -12,7 +12,8 @@ import msgspec
 import numpy as np
 
 from visor.errors import ModelNotBuilt
-from visor.index.format.container import Array, unit
+from visor.index.format.container import Array
+from visor.index.format.projection import unit
 from visor.settings import Settings
 from visor_bench.vectors import stand_ins
 

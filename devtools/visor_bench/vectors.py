@@ -12,7 +12,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from visor.index.format.container import Array, unit
+from visor.index.format.container import Array
+from visor.index.format.projection import unit
 
 DIMENSION = 2048
 """Numbers in a vector of InceptionV3, and of the stand-ins."""

@@ -116,7 +116,7 @@ class App:
     @cached_property
     def _metered(self) -> tuple[ObjectStore, DocumentStore]:
         """The stores that searches use."""
-        from visor.free_tier.metered import metered
+        from visor.free_tier.quota import metered
 
         return metered(self.stores.objects, self.stores.documents, self.meter)
 

@@ -18,9 +18,9 @@ from tests.browser.test_page_honesty import WARM_PIXELS
 
 from visor.demo.catalogue import DemoCatalogue
 from visor.imaging.decode import decode_image
-from visor.index.format.projection import decode_vector
 from visor.models.embedder import Embedder
-from visor.near_duplicates.fingerprint import perceptual_hash
+from visor.near_duplicates.perceptual_hash import perceptual_hash
+from visor.search.links import decode_vector
 
 SWITCH = "Analyse pictures on this device"
 MEDIAN_MIN, LEAST_MIN = 0.995, 0.98

@@ -47,7 +47,9 @@ def container(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     context = tmp_path_factory.mktemp("context")
     (context / "dist").mkdir()
     dist.build(context / "dist", isolation=False)
-    subprocess.run([sys.executable, ROOT / "scripts" / "model_package.py", context / "dist"], cwd=ROOT, check=True)
+    subprocess.run(
+        [sys.executable, ROOT / "scripts" / "models" / "model_package.py", context / "dist"], cwd=ROOT, check=True
+    )
     arguments = ("--build-arg", f"BASE={BASE}", "-f", ROOT / "box" / "Containerfile", "-t", IMAGE, context)
     buildah("build", *arguments)
     name = buildah("from", IMAGE)

@@ -22,7 +22,7 @@ from visor.ingest.worker import Worker
 from visor.models.build.builder import ensure_model
 from visor.settings import Settings
 from visor.storage import open_stores
-from visor_bench.bulk import (
+from visor_bench.load.bulk import (
     answers,
     bulk,
     merged,

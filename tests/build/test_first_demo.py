@@ -44,7 +44,9 @@ def machine(tmp_path: Path, built_settings: Settings) -> dict[str, str]:
     )
     npm.chmod(0o755)
     environment = os.environ | {"VISOR_HOME": str(built_settings.home)}
-    subprocess.run([sys.executable, ROOT / "scripts" / "model_package.py", published], check=True, env=environment)
+    subprocess.run(
+        [sys.executable, ROOT / "scripts" / "models" / "model_package.py", published], check=True, env=environment
+    )
     links = f"{os.environ.get('PIP_FIND_LINKS', '')} {published}".strip()
     return environment | {"PATH": str(programs), "VISOR_HOME": str(tmp_path / "home"), "PIP_FIND_LINKS": links}
 

@@ -12,7 +12,7 @@ from tests.cloud.support.faulty import FaultyProxy
 
 from visor.settings import Settings
 from visor.storage import open_stores
-from visor_bench.operations import measure
+from visor_bench.load.operations import measure
 
 IMAGES, SEARCHES = 128, 20
 

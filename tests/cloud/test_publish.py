@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 from google.cloud import storage
-from scripts.private_index import MODEL, item_id, label_words, put_commit, put_shard, rows_of
+from scripts.golden.private_index import MODEL, item_id, label_words, put_commit, put_shard, rows_of
 
 from visor.app import App
 from visor.schema.items import ShardCommit, Tombstone

@@ -14,7 +14,7 @@ from tests.unit.index.index_fixtures import clustered, hash_of, ids_of, keys_of,
 from visor.confidence.model import ConfidenceEstimator
 from visor.errors import BadRequest, SettingsError, StoreUnavailable
 from visor.index.engine import merge as engine_merge
-from visor.index.search.listing import Order
+from visor.index.search.hits import Order
 from visor.index.search.searcher import Searcher
 from visor.schema.items import FacetRow, item_id
 from visor.schema.search import Condition, Filters, PriceRange

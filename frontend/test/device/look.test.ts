@@ -26,7 +26,7 @@ interface Golden {
   regions: Box[];
 }
 
-// What Python sees: scripts/golden_look.py.
+// What Python sees: scripts/golden/look.py.
 const golden = JSON.parse(
   readFileSync(new URL("../../../tests/golden/private/look.json", import.meta.url), "utf8"),
 ) as Golden;

@@ -1,4 +1,4 @@
-/** What Python answers of the committed exports (`scripts/private_golden.py`), answered here. */
+/** What Python answers of the committed exports (`scripts/golden/private_answers.py`), answered here. */
 import { readFileSync } from "node:fs";
 import type { Server } from "node:http";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";

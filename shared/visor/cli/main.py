@@ -30,7 +30,7 @@ COMMANDS = {
     "dlq": ("crawl", "List and retry batches that could not be processed."),
     "doctor": ("doctor", "Check what is installed, and say how to install what is missing."),
     "engine": ("index", "Move the index to a vector engine, or back to segments."),
-    "eval": ("eval", "Measure how well the images of a labelled folder are found."),
+    "eval": ("model", "Measure how well the images of a labelled folder are found."),
     "export": ("export", "Write the index as a site that needs no server."),
     "failures": ("index", "List the items that could not be embedded, and try them again."),
     "feedback": ("search", "Show, accept or reject what searchers said."),

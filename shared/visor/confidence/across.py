@@ -13,6 +13,7 @@ from functools import cached_property
 
 import numpy as np
 
+from visor.confidence.features import sigmoid
 from visor.index.format.container import Array
 from visor.index.format.looks import TRAITS
 from visor.index.format.projection import Space
@@ -57,7 +58,7 @@ class Learned:
 
 
 class Across(Record, frozen=True, kw_only=True, dict=True):
-    """Kept in the manifest's calibration. Means are base64 of little-endian float16 (d + 1162,): `looks.traits`."""
+    """Kept in the manifest's calibration. Means are base64 of little-endian float16 (d + 1162,): `fusion.traits`."""
 
     catalogue: str
     visitors: str = ""
@@ -99,7 +100,7 @@ class Across(Record, frozen=True, kw_only=True, dict=True):
 
     def held(self, similarities: Array) -> float:
         """Probability that the catalogue holds what was searched for, from falling similarities (n,)."""
-        return sigmoid(HELD_SLOPE * float(similarities[0]) + self.intercept) if len(similarities) else 0.0
+        return float(sigmoid(HELD_SLOPE * float(similarities[0]) + self.intercept)) if len(similarities) else 0.0
 
     def is_it(self, similarities: Array, ranks: Sequence[int]) -> list[float]:
         """For the matches at these ranks, the probability that each is what was searched for if there were none nearer;
@@ -115,7 +116,7 @@ class Across(Record, frozen=True, kw_only=True, dict=True):
                 behind = [rest[part].mean() if len(rest) > part.start else rest[-1] for part in (_NEXT, _OTHERS)]
                 ahead = rest[0] - behind[0], (rest[0] - behind[1]) / max(rest[0], BEST_FLOOR)
                 odds = float(np.dot(FIRST, (*ahead, 1.0))) + (0.0 if self.learned else UNLEARNED)
-                least = min(least, sigmoid(odds))
+                least = min(least, float(sigmoid(odds)))
             found.append(least)
         return found
 
@@ -154,7 +155,3 @@ def packed(mean: Array) -> str:
 
 def unpacked(text: str) -> Array:
     return np.frombuffer(base64.b64decode(text), "<f2").astype(np.float32)
-
-
-def sigmoid(odds: float) -> float:
-    return float(1 / (1 + np.exp(-np.clip(odds, -60, 60))))

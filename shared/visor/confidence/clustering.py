@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from visor.index.format.container import Array, unit
+from visor.index.format.container import Array
+from visor.index.format.projection import unit
 
 
 def clearest_groups(vectors: Array, sizes: Sequence[int], margin: float) -> tuple[Array, float]:

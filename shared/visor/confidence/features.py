@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from visor.index.format.container import Array, unit
-from visor.index.format.projection import Projection, Space, dot
+from visor.index.format.container import Array
+from visor.index.format.projection import Projection, Space, dot, unit
 
 NEIGHBOURS = 64
 """Hits that are considered."""
@@ -215,3 +215,9 @@ def label_cosine(query: Sequence[str], hits: Sequence[Sequence[str]]) -> float:
 
 def _label_weights(names: Sequence[str]) -> dict[str, float]:
     return {name: LABEL_DECAY**place for place, name in enumerate(names)}
+
+
+def sigmoid(odds: Array | float) -> Array:
+    """Probabilities from log-odds."""
+    probabilities: Array = 1 / (1 + np.exp(-np.clip(odds, -60, 60)))
+    return probabilities

@@ -29,7 +29,8 @@ from visor.confidence.features import (
     first_log_odds,
 )
 from visor.confidence.model import FIRST_INTERCEPT, FIRST_LOSS, FIRST_SLOPE, Calibration
-from visor.index.format.container import Array, unit
+from visor.index.format.container import Array
+from visor.index.format.projection import unit
 from visor.near_duplicates.thresholds import copy_from
 
 SAMPLE_MIN = 40
@@ -72,7 +73,7 @@ DEFAULT_WEIGHTS = {
     "label_agreement": 0.20,
 }
 DEFAULT_INTERCEPT = 0.88
-"""Learned by `scripts/confidence_weights.py` from labelled photos of clothing and of groceries; in units of the
+"""Learned by `scripts/models/confidence_weights.py` from labelled photos of clothing and of groceries; in units of the
 catalogue's own spread."""
 BIAS_CORRECTION = 0.2
 """Log-odds by which strangers are likelier than in comparisons: held-out groups are apart, whereas kinds overlap, and

@@ -12,10 +12,10 @@ from visor.confidence.across import AUGMENTED_MIN, HELD_INTERCEPT, Across, Learn
 from visor.index.format.container import Array
 from visor.index.format.facets import FacetColumns
 from visor.index.format.ids import IdIndex, sort_order
-from visor.index.format.looks import Augmented, traits
+from visor.index.format.looks import Augmented
 from visor.index.format.projection import Projection, Space
 from visor.index.format.segment import Segment
-from visor.index.search.fusion import Fusion
+from visor.index.search.fusion import Fusion, traits
 
 ITEMS_MIN, ITEMS_MAX = 20, 2_000
 """Items below which nothing is fitted, and items that the catalogue's mean and the confidence are measured on."""

@@ -13,10 +13,10 @@ from visor.confidence.features import CoverageProjection
 from visor.confidence.fit import NONE_REJECTED, SAMPLE_MAX, CatalogueRows, Sample, fit
 from visor.confidence.fit_across import fit_across
 from visor.confidence.model import FULL_MAX, NO_SEARCHES, Calibration
-from visor.index.format.container import Array, rows_in_blocks, unit
+from visor.index.format.container import Array, rows_in_blocks
 from visor.index.format.facets import FacetColumns
 from visor.index.format.manifest import Manifest
-from visor.index.format.projection import FullSpace, Space
+from visor.index.format.projection import FullSpace, Space, unit
 from visor.index.format.segment import Segment
 from visor.schema.items import as_document
 from visor.storage.objects import ObjectStore

@@ -18,7 +18,7 @@ from typing import Any, overload
 import msgspec
 import numpy as np
 
-from visor.confidence.across import CONFIDENT_ACROSS, Across, sigmoid
+from visor.confidence.across import CONFIDENT_ACROSS, Across
 from visor.confidence.features import (
     FEATURES,
     SAMPLED,
@@ -28,10 +28,11 @@ from visor.confidence.features import (
     centred_similarities,
     features,
     first_log_odds,
+    sigmoid,
 )
-from visor.index.format.container import Array, unit
+from visor.index.format.container import Array
 from visor.index.format.manifest import Manifest
-from visor.index.format.projection import EMPTY_SPACE, Projection
+from visor.index.format.projection import EMPTY_SPACE, Projection, unit
 from visor.index.format.segment import RowBlock
 from visor.index.search.hits import Hits, NearestRows
 from visor.index.search.snapshot import Snapshot
@@ -190,7 +191,8 @@ class Calibration(Record, frozen=True, kw_only=True, dict=True):
         if not self.first_spread or len(around.query) != len(self.mean_vector) or not len(around.rows):
             return None
         odds = first_log_odds(around, self.mean_vector, self.images)
-        return sigmoid(self.first_intercept + self.first_slope * (odds - self.first_centre) / self.first_spread)
+        log_odds = self.first_intercept + self.first_slope * (odds - self.first_centre) / self.first_spread
+        return float(sigmoid(log_odds))
 
     def confidences(self, around: Neighbourhood, ranks: Sequence[int], held: float) -> list[float]:
         """Confidence in [0, 1] of each result: for the first, that it is right; for others, what the answer's would be
@@ -209,7 +211,7 @@ class Calibration(Record, frozen=True, kw_only=True, dict=True):
                 at = min(rank, len(around.rows) - 1)
                 first = self.first_if_held(around) if at == 0 else None
                 rest = replace(around, rows=around.rows[at:], labels=around.labels[at:])
-                least = min(least, sigmoid(self.score(rest)) if first is None else held * first)
+                least = min(least, float(sigmoid(self.score(rest))) if first is None else held * first)
             found.append(least)
         return found
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from visor.confidence.features import sigmoid
 from visor.index.format.container import Array
 from visor.index.words.query import Met
 
@@ -38,7 +39,3 @@ def words_confidence(met: Met, pictured: Array | float | None = None, as_much: i
     picture = np.clip(pictured, 1e-6, 1 - 1e-6)
     chosen = sigmoid(np.log(picture / (1 - picture)) + CHOSEN - AS_MUCH * np.log(as_much)) if as_much > 1 else 1.0
     return np.maximum(pictured, said * chosen)
-
-
-def sigmoid(odds: Array) -> Array:
-    return 1 / (1 + np.exp(-odds))

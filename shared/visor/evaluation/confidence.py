@@ -12,7 +12,8 @@ from visor.confidence.fit import CatalogueRows, Sample, fit
 from visor.confidence.model import Calibration
 from visor.evaluation.folder import EmbeddedFolder
 from visor.evaluation.scores import NEAREST
-from visor.index.format.container import Array, unit
+from visor.index.format.container import Array
+from visor.index.format.projection import unit
 
 
 def first_confidences(catalogue: EmbeddedFolder, queries: EmbeddedFolder | None) -> tuple[Array, NDArray[np.bool_]]:

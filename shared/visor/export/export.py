@@ -35,7 +35,7 @@ from visor.index.format.projection import Projection
 from visor.index.search.snapshot import Snapshot
 from visor.models.device import device_model
 from visor.models.store import NetworkFile, check_file, read_manifest
-from visor.near_duplicates.sketch import HASH_BYTES
+from visor.near_duplicates.fingerprint import HASH_BYTES
 from visor.schema.items import ITEM_ID, IndexedItem, Item, Record
 from visor.search.feedback import Feedback
 from visor.settings import Settings

@@ -14,7 +14,7 @@ from visor.index.format import attributes, container, looks
 from visor.index.format.container import Array
 from visor.index.search import ask, candidates, facet_counts, fusion, hits, listing
 from visor.index.search.snapshot import Snapshot
-from visor.near_duplicates import hamming, sketch, thresholds
+from visor.near_duplicates import fingerprint, thresholds
 from visor.schema import search
 
 _NUMBERS: dict[str, list[tuple[ModuleType, str]]] = {
@@ -22,8 +22,8 @@ _NUMBERS: dict[str, list[tuple[ModuleType, str]]] = {
     "search": [
         (ask, "NEAREST WIDENINGS"),
         (candidates, "RERANK RERANK_PER_SEGMENT"),
-        (hits, "DUPLICATES_MAX"),
-        (listing, "VARIED ID_HEAD"),
+        (hits, "DUPLICATES_MAX ID_HEAD"),
+        (listing, "VARIED"),
         (search, "GUESS_FROM"),
         (thresholds, "COPY_CONFIDENCE"),
     ],
@@ -40,14 +40,10 @@ _NUMBERS: dict[str, list[tuple[ModuleType, str]]] = {
         (
             thresholds,
             "SAME_BITS SAME_SIMILARITY EXACT_LUMA_MAX EXACT_CHROMA_MAX EDITED_CORRELATION_MIN EDITED_SIMILARITY_MIN "
-            "SAME_VECTOR_MIN",
+            "SAME_VECTOR_MIN COVERED_MIN CONTRAST_FLOOR CONTRAST_LARGE EDGES_SLACK REST_SCALE SMALL_REST_SCALE "
+            "GAIN_MAX REFINED_WITHIN SMALL ANGLES",
         ),
-        (
-            sketch,
-            "CELLS CHROMA_CELLS PLANE LUMA_BITS HASH_BYTES COVERED_MIN CONTRAST_FLOOR CONTRAST_LARGE EDGES_SLACK "
-            "REST_SCALE SMALL_REST_SCALE GAIN_MAX REFINED_WITHIN SMALL ANGLES",
-        ),
-        (hamming, "PDQ_BYTES"),
+        (fingerprint, "CELLS CHROMA_CELLS PLANE LUMA_BITS HASH_BYTES PDQ_BYTES"),
     ],
     "facets": [(attributes, "VALUES_MAX"), (facet_counts, "PRICE_RANGES DATE_RANGES")],
 }

@@ -14,7 +14,7 @@ from visor.index.format.container import Array, json_tensor, rows_in_blocks
 from visor.index.format.facets import FacetColumns, ListColumn
 from visor.index.format.projection import CodedVectors, Projection
 from visor.index.search.snapshot import LiveBlock, Snapshot
-from visor.near_duplicates.hamming import PDQ_BYTES
+from visor.near_duplicates.fingerprint import PDQ_BYTES
 from visor.schema.items import Record
 
 READ_ROWS = 1024

@@ -9,6 +9,9 @@ Days and months are Google's: they end at midnight in California.
 
 With a budget, operations beyond an allowance are allowed as long as their price and the month's cost so far stay within
 the budget.
+
+What a search does to the stores is counted as it happens, whatever the request is. The counts are what Google bills: a
+query without results and a missing document are one read each.
 """
 
 from __future__ import annotations
@@ -17,17 +20,20 @@ import datetime
 import threading
 import time
 import zoneinfo
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from visor.errors import QuotaReached, StoreUnavailable
 from visor.free_tier.allowances import Allowances, Counted, allowances, counted
 from visor.free_tier.cost_model import stored_cost
 from visor.schema.collections import METERS
 from visor.settings import Settings
-from visor.storage.documents import DocumentStore, Put
+from visor.storage.documents import Delete, DocumentStore, Put
+from visor.storage.objects import ObjectStore
 from visor.storage.shared_counts import SharedCounts
 
 FLUSH_S = 600.0
@@ -116,6 +122,12 @@ class Meter:
         self.documents, self.settings, self._clock = documents, settings, clock
         self.limited = settings.backend == "gcp" if limited is None else limited
         self._counts, self._allowances = counts or counted(), free or allowances()
+        self._free = {
+            resource: self._allowances.of(service, metric).free * unit
+            for resource, (service, metric, unit) in GUARDED.items()
+        }
+        self._each: dict[str, dict[str, float]] = {}
+        """One operation's use, by kind and resource, as far as they were needed."""
         self._zone = california()
         self._used = SharedCounts(documents, METERS)
         self._lock = threading.Lock()
@@ -150,7 +162,7 @@ class Meter:
         month, day = self._keys()
         counted = {**amounts, **(operations or {})}
         self._used.add(month, {f"{period}_{name}": v for period in ("month", day) for name, v in counted.items()})
-        shares = [amount / self._free(resource) for resource, amount in amounts.items() if resource in GUARDED]
+        shares = [amount / self._free[resource] for resource, amount in amounts.items() if resource in GUARDED]
         with self._lock:
             self._pending_share += max(shares, default=0.0)
             due = self._clock() >= self._due_at or self._pending_share >= PENDING_SHARE
@@ -238,11 +250,11 @@ class Meter:
             self.flush()
         month, day = self._keys()
         found = []
-        for resource, (service, metric, unit) in GUARDED.items():
+        for resource, (service, metric, _) in GUARDED.items():
             allowance = self._allowances.of(service, metric)
             per: Literal["day", "month"] = "day" if allowance.per == "day" else "month"
             name = f"{day if per == 'day' else 'month'}_{resource}"
-            free = allowance.free * unit
+            free = self._free[resource]
             used, limit = self._used.get(month, name), free * self.settings.quota_share
             found.append(
                 Reading(resource=resource, service=service, metric=metric, per=per, used=used, limit=limit, free=free)
@@ -253,8 +265,10 @@ class Meter:
         self, kind: Kind, n: float, *, seconds: float | None = None, response_bytes: float | None = None
     ) -> dict[str, float]:
         """What `n` operations use, by guarded resource; zeros left out."""
-        amounts = {resource: n * self._counts.each(kind, resource) for resource in GUARDED}
-        busy = n * self._counts.each(kind, "seconds") if seconds is None else seconds
+        if (each := self._each.get(kind)) is None:
+            each = self._each[kind] = {name: self._counts.each(kind, name) for name in (*GUARDED, "seconds")}
+        amounts = {resource: n * each[resource] for resource in GUARDED}
+        busy = n * each["seconds"] if seconds is None else seconds
         amounts["vcpu_s"] = busy * self.settings.function_cpu
         amounts["gib_s"] = busy * self.settings.function_memory_gib
         if response_bytes is not None:
@@ -282,10 +296,6 @@ class Meter:
             for resource, amount in amounts.items()
         )
 
-    def _free(self, resource: str) -> float:
-        service, metric, unit = GUARDED[resource]
-        return self._allowances.of(service, metric).free * unit
-
     def _keys(self) -> tuple[str, str]:
         """The month's document and the prefix of the day's numbers in it."""
         now = datetime.datetime.fromtimestamp(self._clock(), self._zone)
@@ -306,3 +316,60 @@ class Meter:
             remedy=f"Come back after {ends.isoformat(timespec='minutes')}",
             retry_after_s=(ends - now).total_seconds(),
         )
+
+
+_Counts = Mapping[str, Callable[..., Mapping[str, int]]]
+"""By method: a function from a call's result and arguments to its use, by resource."""
+_OBJECTS: _Counts = {
+    "get": lambda result, *_: {"class_b": 1},
+    "get_with_info": lambda result, *_: {"class_b": 1},
+    "stat": lambda result, *_: {"class_b": 1},
+}
+"""Only reads, because a search neither writes nor lists objects."""
+_DOCUMENTS: _Counts = {
+    "get": lambda result, collection, keys: {"firestore_reads": len(set(keys))},
+    "query": lambda result, *_: {"firestore_reads": max(1, len(result))},
+    "commit": lambda result, writes: {
+        "firestore_writes": sum(not isinstance(write, Delete) for write in writes),
+        "firestore_deletes": sum(isinstance(write, Delete) for write in writes),
+    },
+}
+_REQUEST: ContextVar[Counter[str] | None] = ContextVar("request", default=None)
+
+
+@contextmanager
+def request_usage(used: Counter[str] | None) -> Iterator[None]:
+    """Add this thread's use within the block to `used`, by resource; None: add it to the meter at once."""
+    before = _REQUEST.set(used)
+    try:
+        yield
+    finally:
+        _REQUEST.reset(before)
+
+
+def note_work(kind: Literal["searches", "pictures"], count: int = 1) -> None:
+    """Count searches, or pictures that were embedded for one, in this request's use."""
+    if (used := _REQUEST.get()) is not None:
+        used[kind] += count
+
+
+class _Metered:
+    def __init__(self, store: Any, meter: Meter, counts: _Counts) -> None:
+        self._store, self._meter, self._counts = store, meter, counts
+
+    def __getattr__(self, name: str) -> Any:
+        method, count = getattr(self._store, name), self._counts.get(name)
+        return method if count is None else lambda *args, **options: self._call(method, count, *args, **options)
+
+    def _call(
+        self, method: Callable[..., Any], count: Callable[..., Mapping[str, int]], *args: Any, **rest: Any
+    ) -> Any:
+        result = method(*args, **rest)
+        amounts, used = count(result, *args), _REQUEST.get()
+        self._meter.use(amounts) if used is None else used.update(amounts)
+        return result
+
+
+def metered(objects: ObjectStore, documents: DocumentStore, meter: Meter) -> tuple[ObjectStore, DocumentStore]:
+    """The same stores, metered."""
+    return _Metered(objects, meter, _OBJECTS), _Metered(documents, meter, _DOCUMENTS)

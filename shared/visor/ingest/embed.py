@@ -41,8 +41,8 @@ from visor.ingest.batch_plan import BatchPlan, EmbeddedImage, EmbedReport, nothi
 from visor.models.description import CLOSER_VIEWS
 from visor.models.embedder import Embedder, view_of
 from visor.models.moderation import moderate, unsafe_score_in_words
-from visor.near_duplicates.fingerprint import perceptual_hash
-from visor.near_duplicates.unmatchable import unmatchable_hash
+from visor.near_duplicates.fingerprint import unmatchable_hash
+from visor.near_duplicates.perceptual_hash import perceptual_hash
 from visor.schema.collections import FAILURES, ITEMS
 from visor.schema.items import Batch, Change, FacetRow, Item, Safety
 from visor.settings import Settings

@@ -16,7 +16,7 @@ from visor.index.format.container import Array, Container, rows_in_blocks
 from visor.index.format.ids import IdIndex, id_text, ids_to_bytes, sort_order
 from visor.index.format.manifest import read_commits, read_manifest
 from visor.index.format.shard import read_shard
-from visor.near_duplicates.hamming import hash_distances
+from visor.near_duplicates.fingerprint import hash_distances
 from visor.near_duplicates.thresholds import SAME_BITS, SAME_SIMILARITY
 from visor.storage.documents import DocumentStore
 from visor.storage.objects import ObjectStore

@@ -278,7 +278,7 @@ class DualKeys(CommonKeys, frozen=True, kw_only=True):
 
 
 class KerasApplication(Record, frozen=True, kw_only=True):
-    """Keras' own data on one of its networks (scripts/keras_networks.py)."""
+    """Keras' own data on one of its networks (scripts/models/keras_networks.py)."""
 
     url: str
     checksum: str

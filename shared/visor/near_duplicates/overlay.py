@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image, ImageChops
 
-from visor.near_duplicates.alignment import Aligner, Placement, undone
 from visor.near_duplicates.fingerprint import CELLS, cell_means
+from visor.near_duplicates.verdict import Aligner, Placement, undone
 
 FITTED_SIDE = 128
 """Longest side in pixels at which a placement is fitted to the pixels."""

@@ -43,6 +43,26 @@ again."""
 COPY_MOST = 0.9999
 """Similarity that equal vectors reach, however they were rounded."""
 
+# How a sketch and an image are aligned.
+COVERED_MIN = 0.3
+"""Least share of a candidate's cells that a hypothesis must cover."""
+CONTRAST_FLOOR = 4.0
+"""Standard deviation of luma below which cells count as flat: noise and quantisation, not likeness."""
+CONTRAST_LARGE = 20.0
+"""Standard deviation of luma from which on the unexplained luma is evidence enough."""
+EDGES_SLACK = 0.04
+"""How much less the edges between cells may correlate than the cells themselves (docs/decisions/images-hash.md)."""
+REST_SCALE, SMALL_REST_SCALE = 300.0, 175.0
+"""Unexplained luma, as a standard deviation over cells (0…255), at which a fit has fallen from 1 to 0: 12 cost .04. The
+small one, by which 7 cost as much, is for candidates whose edges correlate less."""
+GAIN_MAX = 2.0
+"""Greatest factor by which an edit makes contrast larger or smaller."""
+REFINED_WITHIN = 0.1
+"""A fit at most this far below what would be enough is worth refining the candidate's place."""
+SMALL = 160
+"""Pixels on the longer side of an image that is rotated."""
+ANGLES = (-10.0, -7.5, -5.0, -2.5, 2.5, 5.0, 7.5, 10.0)
+
 
 def copy_from(mean: NDArray[np.floating]) -> float:
     """Similarity from which a row shows the same image again.

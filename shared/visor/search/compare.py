@@ -10,14 +10,13 @@ import msgspec
 from PIL import Image
 
 from visor.errors import BadRequest, UnsafeImage
-from visor.free_tier.metered import note_work
+from visor.free_tier.quota import note_work
 from visor.imaging.content import QUERY_INNER_MIN, content_of
 from visor.models.moderation import moderate
-from visor.near_duplicates.alignment import Aligner
-from visor.near_duplicates.fingerprint import perceptual_hash
 from visor.near_duplicates.overlay import difference, lay_over
+from visor.near_duplicates.perceptual_hash import perceptual_hash
 from visor.near_duplicates.thresholds import COPY_CONFIDENCE
-from visor.near_duplicates.verdict import Verdict, classify_matches
+from visor.near_duplicates.verdict import Aligner, Verdict, classify_matches
 from visor.schema.items import Item
 from visor.schema.search import CompareAnswer, CompareRequest, Picture, SearchRequest
 from visor.search.service import SearchService

@@ -11,8 +11,7 @@ import numpy as np
 from msgspec import Meta
 
 from visor.errors import BadRequest
-from visor.index.search.hits import Cursor
-from visor.index.search.listing import ID_HEAD
+from visor.index.search.hits import ID_HEAD, Cursor
 from visor.schema.items import Record
 from visor.schema.search import SearchRequest
 

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from visor.errors import BadRequest
-from visor.free_tier.metered import note_work
+from visor.free_tier.quota import note_work
 from visor.index.format.container import Array
 from visor.models.embedder import Embedder
 from visor.schema.items import Item

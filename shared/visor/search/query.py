@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import base64
+import hashlib
+import secrets
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
@@ -12,30 +15,31 @@ from dataclasses import dataclass, field
 
 import msgspec
 import numpy as np
+from cachetools import TTLCache
 from PIL import Image
 
 from visor.errors import BadRequest, OtherModel, UnknownHandle
-from visor.free_tier.metered import note_work
+from visor.free_tier.quota import note_work
 from visor.http.client import Fetcher
 from visor.http.fetch import FetchOptions
 from visor.imaging.colour_signature import colour_signature
 from visor.imaging.content import QUERY_INNER_MIN, Emptiness, content_of
 from visor.imaging.decode import DecodedImage, decode_image
 from visor.imaging.focus import focus
-from visor.index.format.container import unit
-from visor.index.format.looks import LOOK_BYTES, pack_look, traits
-from visor.index.format.projection import as_linked, decode_base64, decode_vector, encode_vector
+from visor.index.format.looks import LOOK_BYTES, pack_look
+from visor.index.format.projection import unit
+from visor.index.search.fusion import traits
 from visor.index.words.analysis import words_of
 from visor.models.description import CLOSER_VIEWS, SAFETY_CLASSES
 from visor.models.embedder import Embedder, view_of
 from visor.models.moderation import moderate
-from visor.near_duplicates.alignment import Aligner
-from visor.near_duplicates.fingerprint import HASH_BYTES, perceptual_hash
-from visor.near_duplicates.verdict import sketch_picture
+from visor.near_duplicates.fingerprint import HASH_BYTES
+from visor.near_duplicates.perceptual_hash import perceptual_hash
+from visor.near_duplicates.verdict import Aligner, sketch_picture
 from visor.schema.items import Label, Safety
 from visor.schema.search import PICTURES, Filters, QueryAnswer, Region, SearchRequest, Seen, SeenLabel
 from visor.search.heat import regions
-from visor.search.recent import RecentQueries
+from visor.search.links import as_linked, decode_base64, decode_vector, encode_vector
 from visor.settings import Settings
 from visor.telemetry.traces import span
 
@@ -47,6 +51,9 @@ SPANS = {"total": "search", "items": "documents"}
 """Stages whose span in a trace has another name."""
 SUM_MIN = 0.05
 """Length of a weighted mean of unit vectors below which it has no direction."""
+KEPT_S = 600.0
+"""How long a query is remembered."""
+KEPT_BYTES_MAX = 16_000_000
 _ALONE = ", or text, examples or filters, with it or alone"
 
 
@@ -92,7 +99,7 @@ class Query:
 
     @property
     def traits(self) -> np.ndarray | None:
-        """(d + 1162,) of `looks.traits`; None if there is no look."""
+        """(d + 1162,) of `fusion.traits`; None if there is no look."""
         return None if self.look is None else traits(self.vector[None], self.look[None])[0]
 
 
@@ -113,6 +120,44 @@ class Stopwatch:
             self.timing_ms[name] = round(self.timing_ms.get(name, 0.0) + elapsed, 2)
 
 
+class RecentQueries:
+    """What was seen in the pictures of the last minutes, so that none is processed twice: queries by the handle of
+    their picture and the part that counts. In memory only, for `KEPT_S`. Thread-safe."""
+
+    def __init__(self, *, bytes_max: int = KEPT_BYTES_MAX, clock: Callable[[], float] = time.monotonic) -> None:
+        self._kept: TTLCache[Hashable, Query] = TTLCache(bytes_max, KEPT_S, clock, lambda query: query.size_bytes)
+        self._secret = secrets.token_bytes(32)
+        self._lock = threading.Lock()
+        self._forgets = False
+
+    def handle(self, picture: bytes) -> str:
+        """32 hex digits that name the picture. Only who has seen an answer to it knows them; no other process does."""
+        return hashlib.blake2b(picture, key=self._secret, digest_size=16).hexdigest()
+
+    def get(self, key: Hashable) -> Query | None:
+        with self._lock:
+            return self._kept.get(key)
+
+    def put(self, key: Hashable, query: Query) -> None:
+        with self._lock:
+            if query.size_bytes <= self._kept.maxsize:
+                self._kept[key] = query
+            self._forget_later()
+
+    def _forget_later(self) -> None:
+        """The cache drops old queries when it is used; this drops them when nobody uses it any more."""
+        if self._kept and not self._forgets:
+            timer = threading.Timer(KEPT_S, self._forget)
+            timer.daemon = self._forgets = True
+            timer.start()
+
+    def _forget(self) -> None:
+        with self._lock:
+            self._forgets = False
+            self._kept.expire()
+            self._forget_later()
+
+
 class QueryReader:
     """Reads what requests search for. Thread-safe."""
 
@@ -121,7 +166,7 @@ class QueryReader:
         self.side = embedder.description.input_side
         # Pixels take most memory, so decoding has threads of its own: each keeps a heap of that size.
         self.decoding = ThreadPoolExecutor(settings.threads, thread_name_prefix="visor-decode")
-        self.recent: RecentQueries[Query] = RecentQueries()
+        self.recent = RecentQueries()
 
     def check(self, request: SearchRequest, upload: bytes | None, *, words_alone: bool = False) -> None:
         """Raise `BadRequest` unless exactly one thing is searched for, or several as examples; with `words_alone`, text

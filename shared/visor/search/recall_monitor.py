@@ -7,7 +7,6 @@ during a check, the check ends with the next request. Checks take at most `BUDGE
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 from collections import deque
@@ -27,39 +26,31 @@ PAUSE_MAX_S = 60.0
 
 
 class RecallMonitor:
-    """Samples queries and checks them. Thread-safe; one per process.
+    """Checks sampled queries. Thread-safe; one per process.
 
     Args:
-        rate: Share of queries that are sampled, 0 to 1.
-        random: Returns numbers in [0, 1).
+        searcher: Answers the queries of `waiting`, (d,) each: samples without filters that were answered `fast`.
     """
 
     def __init__(
         self,
         searcher: Searcher,
         *,
-        rate: float,
-        random: Callable[[], float] = random.random,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self._searcher, self._rate, self._random, self._clock = searcher, rate, random, clock
-        self._waiting: deque[Array] = deque(maxlen=WAITING_MAX)
+        self._searcher, self._clock = searcher, clock
+        self.waiting: deque[Array] = deque(maxlen=WAITING_MAX)
         self._recalls: deque[float] = deque(maxlen=CHECKS_REMEMBERED)
         self._samples = 0
         self._not_before = 0.0
         self._busy = threading.Lock()
 
-    def sample(self, vector: Array) -> None:
-        """Perhaps remember a query, without filters and answered `fast`, for a later check."""
-        if self._random() < self._rate:
-            self._waiting.append(vector)
-
     def check(self) -> bool:
         """Check one waiting query, if the budget allows and no other check is running. Returns whether it did."""
-        if not self._waiting or self._clock() < self._not_before or not self._busy.acquire(blocking=False):
+        if not self.waiting or self._clock() < self._not_before or not self._busy.acquire(blocking=False):
             return False
         try:
-            vector = self._waiting.popleft()
+            vector = self.waiting.popleft()
             started = self._clock()
             fast = self._searcher.search(vector, k=RECALL_AT)
             exact = self._searcher.search(vector, k=RECALL_AT, mode="exact")

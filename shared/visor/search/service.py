@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -17,14 +18,11 @@ from visor.confidence.across import Across
 from visor.confidence.model import ConfidenceEstimator, Judgement
 from visor.confidence.words import words_confidence
 from visor.errors import BadRequest
-from visor.free_tier.metered import note_work, request_usage
-from visor.free_tier.quota import Meter, Strangers
+from visor.free_tier.quota import Meter, Strangers, note_work, request_usage
 from visor.http.client import Fetcher
-from visor.index.format.container import unit
 from visor.index.format.ids import id_text
-from visor.index.format.projection import Projection
-from visor.index.search.hits import Hit, Hits, NearestRows
-from visor.index.search.listing import Order
+from visor.index.format.projection import Projection, unit
+from visor.index.search.hits import Hit, Hits, NearestRows, Order
 from visor.index.search.searcher import Searcher
 from visor.index.words.query import Met
 from visor.models.embedder import Embedder, is_made_by
@@ -86,7 +84,7 @@ class SearchService:
         self.meter = meter
         self.confidence = ConfidenceEstimator()
         self.feedback = FeedbackLog(documents, freshness_s=settings.freshness_s)
-        self.recall_monitor = RecallMonitor(searcher, rate=settings.audit_rate)
+        self.recall_monitor = RecallMonitor(searcher)
         self.queries = QueryReader(embedder, fetcher, settings)
         self.visitors = VisitorLog(documents, embedder.fingerprint, on_write=lambda: self._book("learn"))
 
@@ -396,8 +394,9 @@ class SearchService:
 
     def _judge(self, request: SearchRequest, query: Query, hits: Hits, across: Across | None) -> Judgement:
         is_plain = query.item is None and request.filters == Filters() and across is None and not request.text
-        if hits.hits and is_plain and hits.mode == "fast":
-            self.recall_monitor.sample(query.vector)
+        is_sampled = random.random() < self.settings.audit_rate  # noqa: S311 - a sample
+        if is_sampled and hits.hits and is_plain and hits.mode == "fast":
+            self.recall_monitor.waiting.append(query.vector)
         return self.confidence.judge(hits, [label.name for label in query.labels], across)
 
     def _learn(
@@ -405,12 +404,12 @@ class SearchService:
     ) -> None:
         """Add a photo to what the next merge learns of visitors: whole photos that are not catalogue images."""
         closer = query.closer or query
-        traits = closer.traits
         is_photo = query.size is not None and query.blank is None and not (request.box or request.exclude)
         is_photo &= request.after is None and not request.examples
         # What a stranger's device claims to have seen may be like no picture.
         is_photo = is_photo and is_made_by(self.embedder.description.parts, closer.vector)
-        if is_photo and traits is not None and matches and all(match.verdict == "similar" for match in matches):
+        is_photo = is_photo and bool(matches) and all(match.verdict == "similar" for match in matches)
+        if is_photo and (traits := closer.traits) is not None:
             self.visitors.add(traits, score if request.filters == Filters() else None, client=client)
 
     def _matches(self, query: Query, hits: Hits, confidences: Sequence[float], sort: Sort) -> list[Match]:

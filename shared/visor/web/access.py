@@ -19,7 +19,7 @@ from visor.free_tier.quota import Meter
 from visor.settings import Settings
 from visor.storage import private_folder
 from visor.web.endpoints import Access
-from visor.web.rate_limit import RateLimiter, client_of
+from visor.web.rate_limit import RateLimiter
 
 KEY_HEADER = "X-Visor-Key"
 KEY_FILE = "owner_key"
@@ -55,6 +55,32 @@ def local_key(home: Path) -> str:
             valid="A file of this user below VISOR_HOME",
             remedy="Correct its permissions, or set VISOR_OWNER_KEY",
         ) from exc
+
+
+def client_of(forwarded_for: str | None, remote_address: str | None, *, behind_cloud_run: bool) -> str:
+    """The key of the client that sent a request.
+
+    Cloud Run's front end appends the address that it saw to X-Forwarded-For, so only the last entry can be
+    trusted; the client wrote the others. Elsewhere the header is ignored. An IPv6 client has a whole /64 network of
+    addresses, so the key is that network.
+
+    Args:
+        forwarded_for: The header X-Forwarded-For.
+        remote_address: The peer of the connection.
+        behind_cloud_run: Whether Google's front end is the peer.
+    """
+    address = remote_address or "unknown"
+    if behind_cloud_run and forwarded_for:
+        address = forwarded_for.rpartition(",")[2].strip() or address
+    try:
+        parsed = ipaddress.ip_address(address.strip("[]").partition("%")[0])
+    except ValueError:
+        return address[:64]
+    if parsed.version == 6:
+        if parsed.ipv4_mapped is not None:
+            return str(parsed.ipv4_mapped)
+        return str(ipaddress.ip_network((parsed, 64), strict=False))
+    return str(parsed)
 
 
 class AccessPolicy:

@@ -21,7 +21,7 @@ from werkzeug.wrappers import Response as WerkzeugResponse
 
 from visor import __version__
 from visor.errors import BadRequest, FetchFailed, Forbidden, KeyRequired, RequestTooLarge, UnknownItem, VisorError
-from visor.free_tier.metered import request_usage
+from visor.free_tier.quota import request_usage
 from visor.image_readers.thumbnails import NAME, get_thumbnail
 from visor.ingest.push import Pusher
 from visor.models.device import DeviceModel, device_model

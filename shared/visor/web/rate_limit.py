@@ -8,7 +8,6 @@ client starts with the tokens that it would have earned over the instance's own 
 
 from __future__ import annotations
 
-import ipaddress
 import threading
 import time
 from collections import OrderedDict
@@ -23,32 +22,6 @@ FIRST_SHARE = 0.25
 """Share of its burst that a client gets from an instance that has just started: enough to open the page and search."""
 CROWD = "crowd"
 """The bucket that new clients share while the table is full of active ones."""
-
-
-def client_of(forwarded_for: str | None, remote_address: str | None, *, behind_cloud_run: bool) -> str:
-    """The key of the client that sent a request.
-
-    Cloud Run's front end appends the address that it saw to X-Forwarded-For, so only the last entry can be
-    trusted; the client wrote the others. Elsewhere the header is ignored. An IPv6 client has a whole /64 network of
-    addresses, so the key is that network.
-
-    Args:
-        forwarded_for: The header X-Forwarded-For.
-        remote_address: The peer of the connection.
-        behind_cloud_run: Whether Google's front end is the peer.
-    """
-    address = remote_address or "unknown"
-    if behind_cloud_run and forwarded_for:
-        address = forwarded_for.rpartition(",")[2].strip() or address
-    try:
-        parsed = ipaddress.ip_address(address.strip("[]").partition("%")[0])
-    except ValueError:
-        return address[:64]
-    if parsed.version == 6:
-        if parsed.ipv4_mapped is not None:
-            return str(parsed.ipv4_mapped)
-        return str(ipaddress.ip_network((parsed, 64), strict=False))
-    return str(parsed)
 
 
 class Slots:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from visor.settings import Settings
-from visor_bench import abuse
+from visor_bench.load import abuse
 
 
 @pytest.mark.slow

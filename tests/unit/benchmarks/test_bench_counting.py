@@ -10,7 +10,7 @@ import pytest
 from visor.errors import Conflict, NotFound
 from visor.storage import Stores
 from visor.storage.documents import Add, Delete, Put
-from visor_bench.counting import Tally, Usage, counting
+from visor_bench.load.counting import Tally, Usage, counting
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_objects(stores: Stores, tally: Tally, tmp_path: Path) -> None:
 
 
 def test_listings_cost_a_write_a_page(stores: Stores, tally: Tally, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("visor_bench.counting.LIST_PAGE", 2)
+    monkeypatch.setattr("visor_bench.load.counting.LIST_PAGE", 2)
     for count, pages in [(0, 1), (2, 1), (3, 2), (5, 3)]:
         for number in range(count):
             stores.objects.put(f"{count}/{number}", b"")

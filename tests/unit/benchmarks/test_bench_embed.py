@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from visor_bench import embed, serve
+from visor_bench.load import serve
+from visor_bench.speed import embed
 
 ROOT = Path(__file__).parents[3]
 

@@ -15,9 +15,9 @@ from visor.imaging.augment import augment, cut_out
 from visor.schema.search import Filters, SearchAnswer, SearchRequest
 from visor.search.service import SearchService
 from visor.settings import Settings
-from visor_bench.gap import Bench, Photo, figures, index_of
-from visor_bench.life import drawings
-from visor_bench.packshots import articles_of, photos_of
+from visor_bench.answers.gap import Bench, Photo, figures, index_of
+from visor_bench.answers.life import drawings
+from visor_bench.answers.packshots import articles_of, photos_of
 
 ITEMS, PHOTOS = 48, 16
 

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from tests.model_kinds import COLOURS, MODELS, pictures, write_toml
 from tests.small_networks import CHANNELS, make_onnx
 
-from visor_bench.models import COLUMNS, models_command, table
+from visor_bench.answers.models import COLUMNS, models_command, table
 
 PLAIN = MODELS["onnx"] + "borrow = []\n"
 NAMES = ["curved", "plain"]

@@ -6,8 +6,8 @@ import pytest
 
 from visor.settings import Settings
 from visor.storage import open_stores
-from visor_bench.counting import Usage, drift
-from visor_bench.operations import APART_S, IMAGES, LOOKS, in_thousands, measure
+from visor_bench.load.counting import Usage, drift
+from visor_bench.load.operations import APART_S, IMAGES, LOOKS, in_thousands, measure
 
 pytestmark = pytest.mark.slow
 

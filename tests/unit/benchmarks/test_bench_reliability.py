@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from visor_bench.reliability import Said, draw
+from visor_bench.answers.reliability import Said, draw
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from visor_bench import peers
 from visor_bench.base import base_vectors
-from visor_bench.peers.kinds import CELL_EFFORTS, GRAPH_EFFORTS
-from visor_bench.peers.nearest import Nearest
-from visor_bench.search import GROWTH, growth, measure
+from visor_bench.speed import peers
+from visor_bench.speed.peers.kinds import CELL_EFFORTS, GRAPH_EFFORTS
+from visor_bench.speed.peers.nearest import Nearest
+from visor_bench.speed.search import GROWTH, growth, measure
 from visor_bench.vectors import mixed, stand_ins
 
 KEYS = {
@@ -42,7 +42,7 @@ def test_made_vectors_are_seeded_and_hard() -> None:
 @pytest.mark.slow
 def test_one_size_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VISOR_HOME", str(tmp_path / "no-model"))
-    monkeypatch.setattr("visor_bench.search.QUERIES", 100)
+    monkeypatch.setattr("visor_bench.speed.search.QUERIES", 100)
     document = measure(3000, stand_ins(200, 256), tmp_path, lambda line: None)
     assert document.keys() >= KEYS
     assert document["images"] == 3000

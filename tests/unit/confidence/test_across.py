@@ -12,9 +12,9 @@ from PIL import Image
 from visor.confidence.across import Across, decide, fit_intercept, gap, packed
 from visor.imaging.augment import augment, cut_out
 from visor.imaging.colour_signature import colour_signature
-from visor.index.format.looks import TRAITS, Augmented, label_roots, no_looks, pack_look, traits
+from visor.index.format.looks import TRAITS, Augmented, label_roots, no_looks, pack_look
 from visor.index.format.projection import FullSpace
-from visor.index.search.fusion import WORDS_WEIGHT, Fusion
+from visor.index.search.fusion import WORDS_WEIGHT, Fusion, traits
 from visor.schema.collections import VISITORS
 from visor.schema.items import as_document
 from visor.schema.words import name_weights, stems

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 from scipy.cluster.hierarchy import fcluster, linkage
-from scripts import confidence_weights
+from scripts.models import confidence_weights
 from tests.unit.index.index_fixtures import MODEL, Shop, hash_of, unit_rows
 
 from visor.confidence.across import sigmoid
@@ -36,13 +36,12 @@ from visor.confidence.model import (
 )
 from visor.evaluation.folder import EmbeddedFolder
 from visor.evaluation.scores import area_under_roc
-from visor.index.format.container import unit
-from visor.index.format.projection import FullSpace
+from visor.index.format.projection import FullSpace, unit
 from visor.index.merge.learn import learn
 from visor.index.merge.merge import merge
 from visor.index.search.searcher import Searcher
 from visor.schema.items import as_document
-from visor_bench.confidence import HERE, run_trial, splits_of
+from visor_bench.answers.confidence import HERE, run_trial, splits_of
 
 Array = np.ndarray[Any, Any]
 DIMENSION = 96
@@ -378,7 +377,7 @@ def test_equal_vectors_are_grouped_and_end() -> None:
 
 @pytest.mark.slow
 def test_weights_are_learned_from_shops_whose_kinds_are_known() -> None:
-    """What `scripts/confidence_weights.py` does with folders, here with two made-up shops."""
+    """What `scripts/models/confidence_weights.py` does with folders, here with two made-up shops."""
     shops = [pictures(12, 20, seed=1, spread=1.2), pictures(30, 6, seed=2, spread=0.8)]
     compared = [
         [confidence_weights.compare(*split, other) for split in splits_of(own, 4)]

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import yaml
 from scripts import publish
-from scripts.model_key import model_key
+from scripts.models.model_key import model_key
 
 from visor.models.builtin import NSFWJS
 from visor.settings import Settings

@@ -35,7 +35,7 @@ from visor.search.query import Stopwatch, seen_of
 from visor.settings import Settings
 from visor.storage.local.documents import SqliteDocuments
 from visor.web.site import PAGE, Server
-from visor_bench.counting import drift, record
+from visor_bench.load.counting import drift, record
 
 ROOT = Path(__file__).resolve().parents[3]
 COUNTED = ROOT / "shared" / "visor" / "free_tier" / "counted.json"

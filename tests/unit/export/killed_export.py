@@ -14,8 +14,8 @@ import signal
 import sys
 from pathlib import Path
 
-from scripts.private_index import item_id, make_export, open_index, put_commit
-from tests.unit.ingest.killed_crawl import STEPS_MAX, Steps
+from scripts.golden.private_index import item_id, make_export, open_index, put_commit
+from tests.unit.ingest.faults.killed_crawl import STEPS_MAX, Steps
 
 from visor.export.files import DATA, MANIFEST
 from visor.schema.items import ShardCommit, Tombstone

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
-from scripts.private_index import DIMENSION, item_id, make_export, open_index, put_commit, rows_of
+from scripts.golden.private_index import DIMENSION, item_id, make_export, open_index, put_commit, rows_of
 from tests.unit.imaging.empty_pictures import scene
 
 import visor
@@ -111,7 +111,7 @@ def test_killed_anywhere_the_export_before_is_whole(tmp_path: Path) -> None:
 LIMITED = """
 import resource, signal, sys
 from pathlib import Path
-from scripts.private_index import make_export
+from scripts.golden.private_index import make_export
 from visor.errors import StoreError
 from visor.settings import Settings
 from visor.storage import open_stores

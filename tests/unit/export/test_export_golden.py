@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scripts.private_golden import answers, service_of
-from scripts.private_index import GOLDEN, INDEXES, make_export, open_index
+from scripts.golden.private_answers import answers, service_of
+from scripts.golden.private_index import GOLDEN, INDEXES, make_export, open_index
 
 from visor.index.format.container import Array, Container
 from visor.storage import Stores

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from scripts.private_index import MODEL, exporter_of, item_id, open_index, put_commit, rows_of
+from scripts.golden.private_index import MODEL, exporter_of, item_id, open_index, put_commit, rows_of
 from tests.unit.export.test_export import items_of
 
 from visor.errors import StoreError

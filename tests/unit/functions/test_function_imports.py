@@ -35,7 +35,7 @@ SOMETIMES = {
     "visor.storage.bucket_clients, visor.storage.gcp.queue",
     "compact": "import visor.index.merge.garbage, visor.index.format.projection, visor.export.publish",
     "search": "import ai_edge_litert.interpreter, visor.ingest.push, visor.search.explain, visor.storage.gcp.queue, "
-    "visor.index.search.metrics, visor.near_duplicates.alignment, visor.sources.parse.price",
+    "visor.index.search.metrics, visor.near_duplicates.verdict, visor.sources.parse.price",
 }
 """What it imports where a request or source needs it."""
 UNWANTED = {

@@ -18,7 +18,7 @@ from visor.index.merge import segment_builder as rewrite
 from visor.index.merge.merge import merge
 from visor.index.merge.policy import MergePolicy
 from visor.index.search import snapshot
-from visor.index.search.listing import Order
+from visor.index.search.hits import Order
 from visor.index.search.metrics import METRICS
 from visor.index.search.searcher import Searcher
 from visor.index.search.snapshot import FreshBlock

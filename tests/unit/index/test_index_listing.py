@@ -21,8 +21,7 @@ from visor.index.merge.merge import merge
 from visor.index.merge.policy import MergePolicy
 from visor.index.search import ask as ask_module
 from visor.index.search.facet_counts import price_ranges
-from visor.index.search.hits import Hit
-from visor.index.search.listing import Order
+from visor.index.search.hits import Hit, Order
 from visor.index.search.searcher import Searcher
 from visor.schema.items import FacetRow, item_id
 from visor.schema.search import Condition, Filters, Sort

@@ -26,7 +26,7 @@ from visor.index.merge.policy import MergePolicy
 from visor.index.merge.recover import recover_manifest
 from visor.index.merge.segment_builder import SegmentBuilder
 from visor.schema.items import FacetRow
-from visor_bench.bulk import digests
+from visor_bench.load.bulk import digests
 
 SMALL = MergePolicy(segment_rows=100, step_rows=10**9, samples_min=64, small_rows=16, grace_s=60, segments_max=6)
 

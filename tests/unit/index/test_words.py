@@ -16,7 +16,7 @@ from visor.confidence.model import CONFIDENT
 from visor.confidence.words import words_confidence
 from visor.index.merge.merge import merge
 from visor.index.merge.policy import MergePolicy
-from visor.index.search.listing import Order
+from visor.index.search.hits import Order
 from visor.index.words.analysis import fold, query_terms, terms_of, words_of
 from visor.index.words.query import TYPO_TO
 from visor.index.words.text_index import Part, SegmentWords, TextIndex, Words

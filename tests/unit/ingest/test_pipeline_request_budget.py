@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 from tests.unit.sources.catalogue_server import Reply, Request, Server, serving
-from tests.unit.sources.test_sources_site import html, links, product
+from tests.unit.sources.site.test_sources_site import html, links, product
 
 from visor.app import App
 from visor.cli.main import cli

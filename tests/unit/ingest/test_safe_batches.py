@@ -16,7 +16,7 @@ from unittest.mock import Mock
 
 import msgspec
 import pytest
-from tests.unit.ingest.test_delivery_table import MODEL, Killed
+from tests.unit.ingest.faults.test_delivery_table import MODEL, Killed
 from tests.unit.ingest.test_pipeline_embed import drawing
 
 from visor.app import App

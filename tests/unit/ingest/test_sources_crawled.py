@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 from tests.unit.sources.catalogue_server import Server, context_for, serving
+from tests.unit.sources.site.test_sources_site import Site, html, links, product
 from tests.unit.sources.test_sources_feed import FeedServer, table
-from tests.unit.sources.test_sources_site import Site, html, links, product
 from tests.unit.sources.test_sources_wikidata import museum
 
 from visor.ingest.crawl import Crawl

@@ -33,7 +33,7 @@ from visor.schema.items import Batch
 from visor.schema.search import SearchAnswer, SearchRequest
 from visor.settings import Settings
 from visor.web.site import Server as SiteServer
-from visor_bench.counting import CountingDocuments, CountingObjects, Tally
+from visor_bench.load.counting import CountingDocuments, CountingObjects, Tally
 
 COUNT = 4
 Answer = Callable[[Request], Reply]

@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 import pytest
 from tests.unit.sources.catalogue_server import Reply, Request, serving
-from tests.unit.sources.test_sources_site import html, links, product
+from tests.unit.sources.site.test_sources_site import html, links, product
 
 from visor.app import App
 from visor.ingest.crawl import Crawl
@@ -28,7 +28,7 @@ from visor.schema.items import CrawlRun, Item, item_id
 from visor.settings import Settings
 from visor.sources.contract import Page, Source
 from visor.sources.site.frontier import Frontier, Had
-from visor_bench.counting import CountingDocuments, CountingObjects, Tally
+from visor_bench.load.counting import CountingDocuments, CountingObjects, Tally
 
 pytestmark = pytest.mark.slow
 

@@ -30,7 +30,7 @@ from visor.models.embedder import Embedder
 from visor.schema.items import Item, item_id
 from visor.schema.search import Match, SearchRequest
 from visor.settings import Settings
-from visor_bench.counting import CountingDocuments, CountingObjects, Tally
+from visor_bench.load.counting import CountingDocuments, CountingObjects, Tally
 
 DAY = 86_400.0
 PNG = {"Content-Type": "image/png"}

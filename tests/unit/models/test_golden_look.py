@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
-from scripts.golden_look import FILE, golden
+from scripts.golden.look import FILE, golden
 
 
 @pytest.mark.slow
 def test_the_golden_file_is_what_python_sees() -> None:
     # Written out first: JSON has no tuples.
-    assert json.loads(json.dumps(golden())) == json.loads(FILE.read_text()), "run python -m scripts.golden_look"
+    assert json.loads(json.dumps(golden())) == json.loads(FILE.read_text()), "run python -m scripts.golden.look"

@@ -83,7 +83,7 @@ def published(built_settings: Settings, tmp_path: Path, monkeypatch: pytest.Monk
 
 def packaged(settings: Settings, out: Path) -> Path:
     environment = os.environ | {"VISOR_HOME": str(settings.home)}
-    subprocess.run([sys.executable, ROOT / "scripts" / "model_package.py", out], check=True, env=environment)
+    subprocess.run([sys.executable, ROOT / "scripts" / "models" / "model_package.py", out], check=True, env=environment)
     [wheel] = out.glob("*.whl")
     return wheel
 

@@ -11,8 +11,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from visor.cli.eval import eval_command
-from visor.cli.model import model_command
+from visor.cli.model import eval_command, model_command
 from visor.errors import BadRequest, SettingsError
 from visor.evaluation.folder import labelled_files
 from visor.models.registry import installed

@@ -169,7 +169,7 @@ def test_preprocessing_is_what_was_declared(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["MobileNetV3Small", "ResNet50", "DenseNet121"])
 def test_keras_applications_are_those_of_keras(name: str, tensorflow: ForkedTensorFlow) -> None:
     """The table says what Keras says. The others were written down by the same script."""
-    script = Path(__file__).parents[3] / "scripts"
+    script = Path(__file__).parents[3] / "scripts" / "models"
     code = (
         f"import json, sys; sys.path.insert(0, {str(script)!r});"
         "from keras_networks import described, network_names;"

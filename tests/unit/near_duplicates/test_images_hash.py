@@ -11,23 +11,20 @@ from PIL import Image, ImageDraw
 from tests.unit.imaging.images_hostile import encoded
 
 from visor.imaging.decode import decode_image
-from visor.near_duplicates.alignment import Aligner, Placement
 from visor.near_duplicates.fingerprint import (
     CELLS,
     HASH_BYTES,
     PDQ_BYTES,
     Bytes,
     cell_means,
-    pdq,
-    perceptual_hash,
+    hash_distances,
     sketch_chroma,
     sketch_luma,
-    ycbcr_planes,
 )
-from visor.near_duplicates.hamming import hash_distances
 from visor.near_duplicates.overlay import _inverse, _laid
-from visor.near_duplicates.verdict import sketch_picture, verdicts
-from visor_bench.edits import EDITS, EXACT
+from visor.near_duplicates.perceptual_hash import pdq, perceptual_hash, ycbcr_planes
+from visor.near_duplicates.verdict import Aligner, Placement, sketch_picture, verdicts
+from visor_bench.answers.edits import EDITS, EXACT
 
 SHARED_DATA = Path(os.environ.get("TEST_SHARED_DATA", Path(__file__).parents[3].parent / "shared" / "data"))
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from visor.near_duplicates.fingerprint import PDQ_EDGE as EDGE
-from visor.near_duplicates.fingerprint import pdq_bits
+from visor.near_duplicates.perceptual_hash import PDQ_EDGE as EDGE
+from visor.near_duplicates.perceptual_hash import pdq_bits
 
 Y, X = np.mgrid[:EDGE, :EDGE].astype(np.int64)
 

@@ -8,14 +8,13 @@ import pytest
 from tests.unit.near_duplicates.test_images_hash import scene
 
 from visor.link_check.state import PICTURE_GONE
-from visor.near_duplicates.alignment import Aligner
-from visor.near_duplicates.fingerprint import perceptual_hash
-from visor.near_duplicates.hamming import PDQ_BYTES, first_duplicate, hash_distances, same_hash_groups
+from visor.near_duplicates.fingerprint import PDQ_BYTES, first_duplicate, hash_distances, same_hash_groups
+from visor.near_duplicates.perceptual_hash import perceptual_hash
 from visor.near_duplicates.thresholds import SAME_VECTOR_MIN
-from visor.near_duplicates.verdict import classify_matches
+from visor.near_duplicates.verdict import Aligner, classify_matches
 from visor.schema.items import IndexedItem, Item
 from visor.search.item_cache import offer_sort_key
-from visor_bench.edits import EDITS
+from visor_bench.answers.edits import EDITS
 
 SHOWN = [scene(1), EDITS["crop_10"](scene(1), 1), scene(2)]
 """An image, an edited copy of it and another image."""

@@ -33,13 +33,14 @@ from visor.confidence.across import Across, packed
 from visor.demo.catalogue import DemoCatalogue
 from visor.errors import BadRequest
 from visor.free_tier.quota import Meter
-from visor.index.format.looks import LOOK_BYTES, no_looks, traits
-from visor.index.format.projection import decode_vector, encode_vector
+from visor.index.format.looks import LOOK_BYTES, no_looks
+from visor.index.search.fusion import traits
 from visor.models.device import device_model
 from visor.models.embedder import Embedder, is_made_by
 from visor.models.store import models_folder
 from visor.near_duplicates.fingerprint import HASH_BYTES
 from visor.schema.search import SearchRequest, Seen
+from visor.search.links import decode_vector, encode_vector
 from visor.search.query import Stopwatch, seen_of
 from visor.search.service import SearchService
 from visor.search.visitors import VisitorLog, VisitorSums

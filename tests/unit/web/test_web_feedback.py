@@ -164,18 +164,15 @@ def test_the_live_recall_is_told_after_checks(demo_app: App, picture: bytes) -> 
     service = demo_app.search_service()
     vector = service.embedder.embed([Image.open(io.BytesIO(picture)).convert("RGB")]).vectors[0]
     now = [100.0]
-    monitor = RecallMonitor(service.searcher, rate=1.0, clock=lambda: now[0])
+    monitor = RecallMonitor(service.searcher, clock=lambda: now[0])
     service.searcher.refresh()
     assert monitor.result() is None
     assert not monitor.check()
-    monitor.sample(vector)
+    monitor.waiting.append(vector)
     assert monitor.check()
     result = monitor.result()
     assert result is not None
     assert (result.samples, result.recall_at_12) == (1, 1.0)
-    never = RecallMonitor(service.searcher, rate=0.0)
-    never.sample(vector)
-    assert not never.check()
 
 
 def test_checks_take_no_more_than_their_share_of_the_time(demo_app: App) -> None:
@@ -184,9 +181,9 @@ def test_checks_take_no_more_than_their_share_of_the_time(demo_app: App) -> None
     vector = searcher.vector_of(searcher.sample(1)[0])
     assert vector is not None
     ticks = iter([0.0, 0.0, 1.0, 2.0, 50.9, 51.1, 51.1, 52.0])
-    monitor = RecallMonitor(searcher, rate=1.0, clock=lambda: next(ticks))
+    monitor = RecallMonitor(searcher, clock=lambda: next(ticks))
     for _ in range(3):
-        monitor.sample(vector)
+        monitor.waiting.append(vector)
     assert monitor.check(), "from 0 to 1 second"
     assert not monitor.check(), "at 2 seconds: 49 more are to pass"
     assert not monitor.check(), "at 50.9"

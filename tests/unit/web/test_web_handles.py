@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import base64
 import json
-from dataclasses import dataclass
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 
 from visor.demo.catalogue import DemoCatalogue
-from visor.search import recent
-from visor.search.recent import KEPT_S, RecentQueries
+from visor.search import query as queries
+from visor.search.query import KEPT_S, RecentQueries
 
 LOOKED = {"decode", "embed"}
 BOX = [0.1, 0.1, 0.8, 0.8]
@@ -73,19 +73,14 @@ def test_a_handle_shows_nothing_to_explain(client: httpx.Client, picture: bytes)
     assert (refused.status_code, refused.json()["type"]) == (400, "urn:visor:bad_request")
 
 
-@dataclass
-class Seen:
-    size_bytes: int = 10
-
-
 def test_queries_are_forgotten_after_minutes_and_beyond_a_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 0.0
-    kept: RecentQueries[Seen] = RecentQueries(bytes_max=35, clock=lambda: now)
+    now, seen = 0.0, queries.Query(np.zeros(10, np.float32))
+    kept = RecentQueries(bytes_max=140, clock=lambda: now)
     started: list[float] = []
-    monkeypatch.setattr(recent.threading.Timer, "start", lambda timer: started.append(timer.interval))
+    monkeypatch.setattr(queries.threading.Timer, "start", lambda timer: started.append(timer.interval))
     for number in range(5):
-        kept.put(number, Seen())
-    kept.put("huge", Seen(36))
+        kept.put(number, seen)
+    kept.put("huge", queries.Query(np.zeros(36, np.float32)))
     assert [kept.get(number) is not None for number in (0, 1, 2, 3, 4, "huge")] == [
         False,
         False,
@@ -102,7 +97,7 @@ def test_queries_are_forgotten_after_minutes_and_beyond_a_size(monkeypatch: pyte
 
 
 def test_handles_of_one_process_say_nothing_to_another() -> None:
-    one, other = RecentQueries[Seen](), RecentQueries[Seen]()
+    one, other = RecentQueries(), RecentQueries()
     assert one.handle(b"a picture") == one.handle(b"a picture") != one.handle(b"another")
     assert one.handle(b"a picture") != other.handle(b"a picture")
 

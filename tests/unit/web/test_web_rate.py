@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from visor.errors import QuotaReached
-from visor.web.rate_limit import CROWD, FIRST_SHARE, RateLimiter, client_of
+from visor.web.access import client_of
+from visor.web.rate_limit import CROWD, FIRST_SHARE, RateLimiter
 
 
 class Clock:

@@ -36,7 +36,7 @@ from visor.web.access import KEY_FILE, KEY_HEADER, local_key
 from visor.web.endpoints import ENDPOINTS
 from visor.web.rate_limit import FIRST_SHARE, Slots
 from visor.web.site import Server
-from visor_bench.counting import Tally, counting
+from visor_bench.load.counting import Tally, counting
 
 
 @pytest.fixture
@@ -528,7 +528,7 @@ def test_what_visor_makes_at_home_is_its_user_s_alone(tmp_path: Path) -> None:
 
 def test_many_near_duplicates_cost_no_square(monkeypatch: pytest.MonkeyPatch) -> None:
     """A catalogue with one placeholder for 6,000 items: whoever asks for it asks for twelve different images."""
-    from visor.near_duplicates import hamming
+    from visor.near_duplicates import fingerprint
 
     pairs = [0]
     count = np.bitwise_count
@@ -537,14 +537,14 @@ def test_many_near_duplicates_cost_no_square(monkeypatch: pytest.MonkeyPatch) ->
         pairs[0] += words.size
         return count(words)
 
-    monkeypatch.setattr(hamming, "np", SimpleNamespace(**{**vars(np), "bitwise_count": counting_pairs}))
+    monkeypatch.setattr(fingerprint, "np", SimpleNamespace(**{**vars(np), "bitwise_count": counting_pairs}))
     rng = np.random.default_rng(1)
     hashes = rng.integers(0, 256, (6_500, 64), np.uint8)
     hashes[:6_000] = 0x55
     vectors = rng.standard_normal((6_500, 16)).astype(np.float32)
     vectors[:6_000] = 1
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    leaders = hamming.first_duplicate(hashes, vectors, 12)
+    leaders = fingerprint.first_duplicate(hashes, vectors, 12)
     assert (leaders[:6_000] == 0).all()
     assert (leaders[6_000:] == np.arange(6_000, 6_500)).all()
     assert pairs[0] < 30 * 6_500 * 4, "a dozen passes, not 6,500"

@@ -1,7 +1,7 @@
 import { roundedToEven } from "../../bytes/float16";
 import { type Pixels, resize } from "./pixels";
 
-/** As in visor/near_duplicates/fingerprint.py, which says what each byte is and why every rounding counts. */
+/** As in visor/near_duplicates/perceptual_hash.py; fingerprint.py beside it says what each byte is, this one why every rounding counts. */
 const CELLS = 12;
 const CHROMA_CELLS = 3;
 const LUMA_BITS = 5;

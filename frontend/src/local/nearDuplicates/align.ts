@@ -1,6 +1,6 @@
 /**
  * Aligns a query with the sketches of candidates in every way that an edit would have moved it: cropped, framed,
- * captioned, mirrored, turned (`near_duplicates/alignment.py`, where each step is explained).
+ * captioned, mirrored, turned (`near_duplicates/verdict.py`, where each step is explained).
  */
 
 import type { Constants } from "../format/manifest";

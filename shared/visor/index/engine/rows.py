@@ -17,7 +17,7 @@ from visor.index.format.ids import IdIndex, id_text, ids_to_bytes
 from visor.index.format.looks import LOOK_BYTES
 from visor.index.format.projection import FullVectors, Projection, Space, decode, dot
 from visor.index.format.segment import RowBlock
-from visor.near_duplicates.hamming import PDQ_BYTES, same_hash_groups
+from visor.near_duplicates.fingerprint import PDQ_BYTES, same_hash_groups
 from visor.schema.attributes import AttributeType, flag_of
 from visor.schema.items import FacetRow, Record
 from visor.schema.search import Condition, Filters

@@ -17,10 +17,10 @@ import numpy as np
 
 from visor.errors import BadRequest
 from visor.index.engine.rows import EngineBlock, clauses, words_clause
-from visor.index.format.container import Array, unit
+from visor.index.format.container import Array
 from visor.index.format.ids import id_text
 from visor.index.format.manifest import EngineEntry, check_engine
-from visor.index.format.projection import query_vector
+from visor.index.format.projection import query_vector, unit
 from visor.index.search.ask import NEAREST
 from visor.index.search.candidates import RERANK
 from visor.index.search.facet_counts import FacetCounts

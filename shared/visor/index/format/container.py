@@ -233,9 +233,3 @@ def rows_in_blocks(count: int, rows: int) -> Iterator[tuple[int, int]]:
     """`[start, stop)` ranges of at most `rows` rows that cover `count`."""
     for start in range(0, count, rows):
         yield start, min(start + rows, count)
-
-
-def unit(vectors: Array) -> Array:
-    """Rows scaled to length 1; a zero row stays zero."""
-    length = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float32))[:, None]
-    return np.asarray(vectors / np.where(length > 0, length, 1), np.float32)

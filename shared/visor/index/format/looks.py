@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from visor.index.format.container import Array, Container, unit
+from visor.index.format.container import Array, Container
 from visor.index.format.ids import IdIndex
 
 LABELS, LABELS_KEPT, COLOURS = 1000, 32, 162
@@ -51,12 +51,6 @@ def label_roots(looks: Array) -> Array:
     # Unused places all name label 0, with root 0.
     np.maximum.at(roots, (np.arange(len(looks))[:, None], np.minimum(best, LABELS - 1)), values)
     return roots
-
-
-def traits(vectors: Array, looks: Array) -> Array:
-    """(n, d + 1162) float32: unit vectors, then unit roots of the labels, then unit roots of the colours."""
-    colours = looks[:, 3 * LABELS_KEPT :].astype(np.float32)
-    return np.concatenate([unit(vectors.astype(np.float32)), unit(label_roots(looks)), unit(colours)], axis=1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.linalg import eigh
 
-from visor.index.format.container import Array, pack, unit
-from visor.index.format.projection import CODE_RANGE, FOLDER, Projection
+from visor.index.format.container import Array, pack
+from visor.index.format.projection import CODE_RANGE, FOLDER, Projection, unit
 
 DIMENSIONS = 256
 """Default size of the projected space, in numbers per vector; fewer if there were fewer samples to learn from."""

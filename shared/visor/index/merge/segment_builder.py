@@ -24,7 +24,7 @@ from visor.index.format.projection import Projection, Space
 from visor.index.format.segment import BLOCK_ROWS, FOLDER, Segment, SegmentWriter, common_hashes
 from visor.index.format.shard import Shard
 from visor.index.words.text_index import pack_words
-from visor.near_duplicates.hamming import PDQ_BYTES, same_hash_groups
+from visor.near_duplicates.fingerprint import PDQ_BYTES, same_hash_groups
 from visor.schema.collections import ITEMS
 from visor.schema.items import item_texts, live_item
 from visor.storage.documents import DocumentStore

@@ -10,13 +10,12 @@ from functools import cached_property, partial
 
 import numpy as np
 
-from visor.index.format.container import Array, unit
-from visor.index.format.projection import CodedVectors, query_vector
+from visor.index.format.container import Array
+from visor.index.format.projection import CodedVectors, query_vector, unit
 from visor.index.search.candidates import RERANK, Candidates, Way, likeness, nearest_rows, worded_rows
 from visor.index.search.fusion import Fusion
-from visor.index.search.grouping import first_of_product, group_hits
-from visor.index.search.hits import Cursor, Hit
-from visor.index.search.listing import Listing, Order, Page, Sureness, heads_of, rows_of
+from visor.index.search.hits import Cursor, Hit, Order, Sureness, first_of_product, group_hits, heads_of
+from visor.index.search.listing import Listing, Page, rows_of
 from visor.index.search.metrics import Metric
 from visor.index.search.snapshot import LiveBlock, Snapshot
 from visor.index.search.worded import TEXT_WEIGHT, TEXT_WEIGHT_ACROSS, Said

@@ -13,15 +13,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from visor.index.format.container import Array, unit
-from visor.index.format.looks import LABELS, TRAITS, traits
-from visor.index.format.projection import Space, dot
+from visor.index.format.container import Array
+from visor.index.format.looks import LABELS, LABELS_KEPT, TRAITS, label_roots
+from visor.index.format.projection import Space, dot, unit
 
 LABELS_WEIGHT, WORDS_WEIGHT, COLOURS_WEIGHT = 0.3, 0.9, 0.25
 USUAL_FLOOR = 0.01
 """Added to a label's usual probability in photos before a query's probability is divided by it."""
 WORDS_MIN = 0.1
 """Share of words from which on an item is a candidate whatever its vector."""
+
+
+def traits(vectors: Array, looks: Array) -> Array:
+    """(n, d + 1162) float32: unit vectors, then unit roots of the labels, then unit roots of the colours."""
+    colours = looks[:, 3 * LABELS_KEPT :].astype(np.float32)
+    return np.concatenate([unit(vectors.astype(np.float32)), unit(label_roots(looks)), unit(colours)], axis=1)
 
 
 @dataclass(frozen=True, slots=True)

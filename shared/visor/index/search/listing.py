@@ -7,7 +7,7 @@ nothing. Near-duplicates and other items of the product of an earlier row are no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,44 +16,25 @@ import numpy as np
 from visor.index.format.attributes import NO_DATE
 from visor.index.format.container import Array
 from visor.index.search.candidates import Candidates
-from visor.index.search.grouping import first_of_product, group_hits, repeats, varied
-from visor.index.search.hits import Cursor, Hit
+from visor.index.search.hits import (
+    ID_HEAD,
+    Cursor,
+    Hit,
+    Order,
+    first_of_product,
+    group_hits,
+    heads_of,
+    repeats,
+    varied,
+)
 from visor.index.search.snapshot import LiveBlock
-from visor.index.words.query import Met
-from visor.schema.search import Sort
 
 Page = tuple[tuple[Hit, ...], Cursor | None]
 """Hits, and where the next ones begin; None at the end."""
 Likeness = Callable[[LiveBlock, Array], Array]
 """Maps some rows (r,) int64 of a block, rising, to their similarities (r,) float32."""
-Sureness = Callable[[Array, Met, int], Array]
-"""Maps ids (r, 16) uint8, what these items say, and how many say as much as the best to (r,) bool: is each given?"""
 VARIED = 300
 """Nearest different images among which variety chooses; the others follow by likeness."""
-ID_HEAD = 4
-"""Bytes by which a cursor knows an id; ids are digests."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Order:
-    """Which of the items that pass its filters a search returns, and in which order."""
-
-    sort: Sort = "likeness"
-    after: Cursor | None = None
-    variety: float = 0.0
-    by_product: bool = False
-    similarity_min: float | None = None
-    among: Collection[str] | None = None
-    """Ids of the only items that may be returned."""
-    sure: Sureness | None = None
-    """Which of the items with words of the text are sure enough; with a picture `among` names others."""
-    copies: Mapping[str, float] | None = None
-    """Ids of the query's copies with their similarity, for `most_changed`."""
-
-    @property
-    def is_plain(self) -> bool:
-        """The first page of what is nearest: no listing is needed."""
-        return self.sort == "likeness" and self.after is None and not self.variety and self.among is None
 
 
 def sort_values(live: LiveBlock, order: Order) -> Array:
@@ -245,11 +226,6 @@ class Listing:
             return hit
         live, rows = self.rows.blocks[self.rows.owners[place]], self.rows.rows[place : place + 1]
         return replace(hit, similarity=float(self.cosine(live, rows)[0]))
-
-
-def heads_of(hits: Sequence[Hit]) -> bytes:
-    """The ids of hits as a cursor keeps them."""
-    return b"".join(bytes.fromhex(hit.id)[:ID_HEAD] for hit in hits)
 
 
 def _heads(ids: Array) -> Array:

@@ -29,9 +29,8 @@ from visor.index.search.candidates import (
 )
 from visor.index.search.facet_counts import FacetCounts
 from visor.index.search.fusion import Fusion
-from visor.index.search.grouping import with_products
-from visor.index.search.hits import Hits, NearestRows
-from visor.index.search.listing import Listing, Order
+from visor.index.search.hits import Hits, NearestRows, Order, with_products
+from visor.index.search.listing import Listing
 from visor.index.search.metrics import Metric, check_metric
 from visor.index.search.reader import IndexReader, News
 from visor.index.search.snapshot import FreshBlock, Snapshot
@@ -232,7 +231,8 @@ class Searcher:
         way: Way = "metric" if metric is not None else mode
         if not snapshot.images:
             return Hits((), way, metric, snapshot.notice)
-        words = self._opened_words(snapshot) if text is not None or vector is None else Words(())
+        is_worded = text is not None or vector is None
+        words = self._opened_words(snapshot) if is_worded else Words(())
         asked = words.query(text) if text else TextQuery((), ())
         said = asked if asked.words else None
         ask = Ask(snapshot, vector, way, self._prepared(snapshot, metric), fusion, self._pool, words, said)
@@ -251,7 +251,8 @@ class Searcher:
             cosine=replace(ask, metric=None, fusion=None, text=None).likeness if ask.is_mixed else None,
             leave_out=leave_out,
         )
-        notice = " ".join(filter(None, (snapshot.notice, words.notice, *_notices(snapshot, filters, order)))) or None
+        notices = snapshot.notice, words.notice if is_worded else None, *_notices(snapshot, filters, order)
+        notice = " ".join(filter(None, notices)) or None
         nearest: tuple[Candidates, Array] | None = None
         total: int | None = None
         most = ask.depth + len(leave_out)

@@ -1,7 +1,7 @@
 """Makes a float32 .tflite file compute in int8, with the ranges that its tensors have on real pictures.
 
 The ranges are kept in activation_ranges.json, so that no picture is needed to build a file.
-scripts/activation_ranges.py measures them.
+scripts/models/activation_ranges.py measures them.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def quantized(content: bytes, ranges: Ranges, *, after: int) -> bytes:
         raise ModelError(
             f"The network has {len(names)} tensors, but {len(ranges)} ranges are known",
             valid="A file that TensorFlow 2.21 made, as constraints.txt pins it",
-            remedy="Build with that version, or measure anew: scripts/activation_ranges.py",
+            remedy="Build with that version, or measure anew: scripts/models/activation_ranges.py",
         )
     ours = quantizer.Quantizer(content)
     for kind in OPERATIONS:

@@ -13,8 +13,8 @@ from PIL import Image
 
 from visor.errors import SourceError
 from visor.image_readers.thumbnails import THUMBNAIL_BYTES_MAX
-from visor.near_duplicates.fingerprint import perceptual_hash
-from visor.near_duplicates.hamming import PDQ_BYTES, hash_distances
+from visor.near_duplicates.fingerprint import PDQ_BYTES, hash_distances
+from visor.near_duplicates.perceptual_hash import perceptual_hash
 from visor.near_duplicates.thresholds import SAME_BITS
 
 DARK = 16.0

@@ -1,0 +1,1 @@
+"""Benchmarks of what is found, and of how sure answers are."""

@@ -1,0 +1,1 @@
+"""Benchmarks of whole processes: what they bear, do and cost."""

@@ -1,0 +1,1 @@
+"""Benchmarks of the index and of the models: time, memory and size, next to the alternatives."""
