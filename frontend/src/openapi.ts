@@ -329,6 +329,8 @@ export interface components {
              */
             sort?: "largest" | "likeness" | "most_changed" | "newest" | "oldest" | "price_down" | "price_up" | "smallest";
             /** @default 0 */
+            nearest?: number;
+            /** @default 0 */
             min_confidence?: number;
             /** @default null */
             min_similarity?: number | null;
@@ -1106,6 +1108,8 @@ export interface components {
              * @enum {unknown}
              */
             sort?: "largest" | "likeness" | "most_changed" | "newest" | "oldest" | "price_down" | "price_up" | "smallest";
+            /** @default 0 */
+            nearest?: number;
             /** @default 0 */
             min_confidence?: number;
             /** @default null */

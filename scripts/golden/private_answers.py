@@ -108,6 +108,8 @@ def requests_of(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
     if name == "across":
         for number, vector in zip((4, 14, 24, 34), photos(rows[4:44:10]), strict=True):
             yield f"photo of {number}", {"vector": encode_vector(vector, rows[number].look)}
+        asked = {"vector": encode_vector(vector, rows[number].look), "sort": "price_down", "nearest": 12}
+        yield "the nearest of a photo sorted", {**asked, "k": 5, "pages": 3}
         return
     yield "not grouped", {"vector": own, "group": False, "k": 20}
     yield "varied", {"vector": own, "variety": 0.4, "pages": 3, "k": 5}
@@ -117,6 +119,10 @@ def requests_of(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
     yield "left out", {"vector": own, "leave_out": [item_id(8), item_id(9)]}
     for sort in ("price_up", "price_down", "newest", "oldest", "largest", "smallest", "most_changed"):
         yield f"sorted: {sort}", {"vector": own, "sort": sort, "k": 8, "pages": 2}
+    priced = {"price": {"min": 10}}
+    yield "the nearest sorted", {"vector": own, "sort": "price_up", "nearest": 15, "k": 8, "pages": 3}
+    yield "the nearest sorted: filtered", {"vector": own, "sort": "oldest", "nearest": 9, "filters": priced, "k": 20}
+    yield "the nearest sorted: sure", {"vector": own, "sort": "newest", "nearest": 9, "min_confidence": 0.3, "k": 20}
     for filtered, filters in {
         "collections": Filters(collection=("hats", "shoes")),
         "updated": Filters(collection=("updated",)),

@@ -230,7 +230,8 @@ def test_a_page_goes_on_behind_the_last(shop: EngineShop, twin: EngineShop) -> N
     for one in (shop, twin):
         vectors = fill(one, 200)
         one.merge()
-    for order in (Order(), Order(sort="price_up"), Order(sort="newest"), Order(variety=0.5), Order(similarity_min=0.6)):
+    priced, near = Order(sort="price_up"), Order(sort="price_up", nearest=20)
+    for order in (Order(), priced, near, Order(sort="newest"), Order(variety=0.5), Order(similarity_min=0.6)):
         pages = []
         for one in (shop, twin):
             searcher, cursor, ids = one.searcher(), None, []
@@ -372,6 +373,9 @@ def test_what_an_engine_cannot_do_is_refused(shop: EngineShop, monkeypatch: pyte
     for options in ({"metric": "euclidean"}, {"order": Order(sort="price_up")}):
         with pytest.raises(BadRequest, match=shop.engine.name):
             searcher.search(vectors[0], k=3, **options)
+    assert len(searcher.search(vectors[0], k=30, order=Order(sort="price_up", nearest=20)).hits) >= 20, (
+        "few are ordered"
+    )
     with pytest.raises(BadRequest, match="Words alone"):
         searcher.search(None, k=3, text="cap")
     with pytest.raises(BadRequest, match="Words alone"):

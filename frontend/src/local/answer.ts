@@ -179,6 +179,7 @@ export class LocalSearch {
     const base = { query: placed, leaveOut, fusion, judged: query.judged };
     let order: Order = {
       sort: request.sort ?? "likeness",
+      nearest: Math.min(request.nearest ?? 0, settings.k_max),
       after: this.goesOn(request, query),
       variety: request.variety ?? 0,
       byProduct: request.group ?? true,

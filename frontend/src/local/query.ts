@@ -113,7 +113,7 @@ export class QueryReader {
         "Send one",
       );
     }
-    const least = (["min_confidence", "min_similarity"] as const).find((name) => request[name]);
+    const least = (["min_confidence", "min_similarity", "nearest"] as const).find((name) => request[name]);
     if (least && given.length === 0 && !request.examples?.length) {
       throw new Refusal(
         `${least} does not go with filters alone, which have no similarity`,

@@ -84,6 +84,9 @@ function byHandle(example: RequestExample): RequestExample {
   return handle ? { handle, weight: example.weight ?? LIKE } : example;
 }
 
+/** Of a picture's matches, how many the nearest are put in another order: the cheapest of all would be like nothing. */
+const ORDERED = 60;
+
 /** The request for what is on the page, without its picture's bytes. */
 export function requestNow(): { request: SearchRequest; picture: Blob | null } {
   const query = state.query.value;
@@ -96,6 +99,7 @@ export function requestNow(): { request: SearchRequest; picture: Blob | null } {
   if (text) request.text = text;
   if (examples.length > 0) request.examples = [...examples];
   if (sort !== "likeness") request.sort = sort;
+  if (sort !== "likeness" && (query || examples.length > 0)) request.nearest = ORDERED;
   if (variety > 0 && sort === "likeness") request.variety = variety;
   if (!group) request.group = false;
   if (query?.kind === "url") request.url = query.url;

@@ -54,7 +54,9 @@ const unsure = (asked: Asked): Band =>
 /** The text above the matches of an answer. `sorted`: they are in another order than likeness. */
 export function bandOf(answer: SearchAnswer, asked: Asked, sorted = false): Band {
   const found = surenessOf(answer, asked);
-  return sorted && found.level !== 0 ? { ...found, advice: t("band.sorted") } : found;
+  if (!sorted || found.level === 0) return found;
+  const isNear = asked !== "words" && asked !== "browse" && (answer.total ?? 0) > 1;
+  return { ...found, advice: isNear ? t("band.sorted.nearest", { count: answer.total ?? 0 }) : t("band.sorted") };
 }
 
 function surenessOf(answer: SearchAnswer, asked: Asked): Band {

@@ -37,6 +37,7 @@ test.each([1, 2, 3, 9])("copies among products are the same matches on pages of 
       judged: null,
       order: {
         sort: "likeness",
+        nearest: 0,
         after,
         variety: 0,
         byProduct: true,

@@ -30,6 +30,7 @@ PLACES_SHOWN = 3
 _OPTIONS = {
     "min_confidence": "--min-confidence",
     "min_similarity": "--min-similarity",
+    "nearest": "--nearest",
     "text of the search": "--text",
 }
 """What errors call a field of a request, and the option that sets it."""
@@ -42,6 +43,7 @@ _OPTIONS = {
 @click.option("--unlike", multiple=True, metavar="IMAGE", help="A picture that matches should not be like.")
 @click.option("-k", default=12, show_default=True, type=click.IntRange(1, 200), help="How many matches.")
 @click.option("--sort", type=click.Choice(get_args(Sort)), help="Order of the matches; nearest first by default.")
+@click.option("--nearest", type=click.IntRange(0, 200), help="With --sort: order only this many of the nearest.")
 @click.option("--min-confidence", type=Number(0, 1), help="Leave out matches that are less sure.")
 @click.option("--min-similarity", type=Number(-1, 1), help="Leave out matches that are less like IMAGE.")
 @click.option("--variety", type=Number(0, 1), help="Towards 1: fewer matches that are alike.")

@@ -17,13 +17,15 @@ from visor.index.search.snapshot import Snapshot
 from visor.near_duplicates import fingerprint, thresholds
 from visor.schema import search
 
+# In the order in which they are exported.
 _NUMBERS: dict[str, list[tuple[ModuleType, str]]] = {
     "container": [(container, "FORMAT_VERSION")],
     "search": [
         (ask, "NEAREST WIDENINGS"),
         (candidates, "RERANK RERANK_PER_SEGMENT"),
-        (hits, "DUPLICATES_MAX ID_HEAD"),
+        (hits, "DUPLICATES_MAX"),
         (listing, "VARIED"),
+        (hits, "ID_HEAD"),
         (search, "GUESS_FROM"),
         (thresholds, "COPY_CONFIDENCE"),
     ],
@@ -40,10 +42,15 @@ _NUMBERS: dict[str, list[tuple[ModuleType, str]]] = {
         (
             thresholds,
             "SAME_BITS SAME_SIMILARITY EXACT_LUMA_MAX EXACT_CHROMA_MAX EDITED_CORRELATION_MIN EDITED_SIMILARITY_MIN "
-            "SAME_VECTOR_MIN COVERED_MIN CONTRAST_FLOOR CONTRAST_LARGE EDGES_SLACK REST_SCALE SMALL_REST_SCALE "
-            "GAIN_MAX REFINED_WITHIN SMALL ANGLES",
+            "SAME_VECTOR_MIN",
         ),
-        (fingerprint, "CELLS CHROMA_CELLS PLANE LUMA_BITS HASH_BYTES PDQ_BYTES"),
+        (fingerprint, "CELLS CHROMA_CELLS PLANE LUMA_BITS HASH_BYTES"),
+        (
+            thresholds,
+            "COVERED_MIN CONTRAST_FLOOR CONTRAST_LARGE EDGES_SLACK REST_SCALE SMALL_REST_SCALE GAIN_MAX REFINED_WITHIN "
+            "SMALL ANGLES",
+        ),
+        (fingerprint, "PDQ_BYTES"),
     ],
     "facets": [(attributes, "VALUES_MAX"), (facet_counts, "PRICE_RANGES DATE_RANGES")],
 }

@@ -112,13 +112,13 @@ class Index(ABC):
             k: How many matches, from 1 to 200.
             filters: Conditions that a match must meet.
             options: `text` (words that matches are about), `mode` ("exact" compares with every vector, "fast" scans
-                codes first), `metric` (a SciPy metric by name, on the full vectors), `box` (x, y, width and height,
-                as fractions, of the part to search for), `exclude` (boxes that do not count), `facets` (True also
-                counts the facet values), `examples` (further queries, each alone or with a weight from -1 to 1:
-                `[(other, -0.5)]` is not to be like it; `query` may then be None), `sort`, `min_confidence`,
-                `min_similarity`, `variety`, `group` (False: every picture of a product), `seen` (what a device saw in a
-                picture that is not sent, in place of `query`) and `after` (the `next` of an earlier result), as the
-                body of `POST /v1/search` has them (docs/http.md).
+                codes first), `metric` (a SciPy metric by name, on the full vectors), `box` (x, y, width and height, as
+                fractions, of the part to search for), `exclude` (boxes that do not count), `facets` (True also counts
+                the facet values), `examples` (further queries, each alone or with a weight from -1 to 1: `[(other,
+                -0.5)]` is not to be like it; `query` may then be None), `sort`, `nearest` (with `sort`: order only so
+                many of the nearest), `min_confidence`, `min_similarity`, `variety`, `group` (False: every picture of a
+                product), `seen` (what a device saw in a picture that is not sent, in place of `query`) and `after` (the
+                `next` of an earlier result), as the body of `POST /v1/search` has them (docs/http.md).
 
         Raises:
             BadRequest: The query is of another kind, a path cannot be read, or an option is not valid.

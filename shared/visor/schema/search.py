@@ -161,6 +161,8 @@ class SearchRequest(Record, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     sort: Sort = "likeness"
     """Order of the matches; `largest` and `smallest` by the pixels of the picture, `most_changed` by least likeness
     among copies of the query. Items without the value come last."""
+    nearest: Annotated[int, Meta(ge=0, le=200)] = 0
+    """With another order than `likeness`: order only this many of the nearest matches; 0: all that pass."""
     min_confidence: Fraction = 0.0
     """Leave out matches with less confidence."""
     min_similarity: Annotated[float, Meta(ge=-1, le=1)] | None = None

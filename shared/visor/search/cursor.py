@@ -71,6 +71,7 @@ def read_cursor(request: SearchRequest, vector: np.ndarray, generation: int) -> 
 
 def _digest(request: SearchRequest) -> bytes:
     same = [getattr(request, name) for name in _BOUND_TO]
+    same += [request.nearest] * (request.nearest > 0)  # left out otherwise, as in cursors of an older Visor
     return hashlib.blake2b(msgspec.json.encode(same, order="deterministic"), digest_size=6).digest()
 
 
@@ -92,6 +93,6 @@ def _is_same(written: bytes, own: np.ndarray) -> bool:
 def _refused(found: str) -> BadRequest:
     return BadRequest(
         found,
-        valid=f"`next` of an answer to a request for the same picture, with the same {', '.join(_BOUND_TO)}",
+        valid=f"`next` of an answer to a request for the same picture, with the same {', '.join(_BOUND_TO)}, nearest",
         remedy="Send it unchanged, or begin without `after`",
     )

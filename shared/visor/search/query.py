@@ -183,8 +183,8 @@ class QueryReader:
                 valid=f"Exactly one of {', '.join(PICTURES)}{_ALONE if words_alone else ''}",
                 remedy="Send one",
             )
-        least = "min_confidence" if request.min_confidence > 0 else "min_similarity"
-        if getattr(request, least) and not (given or request.examples or request.text):
+        least = next((name for name in ("min_confidence", "min_similarity", "nearest") if getattr(request, name)), None)
+        if least and not (given or request.examples or request.text):
             raise BadRequest(
                 f"{least} does not go with filters alone, which have no similarity",
                 valid="With a picture or words",

@@ -365,6 +365,7 @@ class SearchService:
         )
         order = Order(
             sort=request.sort,
+            nearest=min(request.nearest, self.settings.k_max),
             after=read_cursor(request, query.vector, self.searcher.generation),
             variety=request.variety,
             by_product=request.group,

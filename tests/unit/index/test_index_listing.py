@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -24,7 +25,7 @@ from visor.index.search.facet_counts import price_ranges
 from visor.index.search.hits import Hit, Order
 from visor.index.search.searcher import Searcher
 from visor.schema.items import FacetRow, item_id
-from visor.schema.search import Condition, Filters, Sort
+from visor.schema.search import Condition, Filters, PriceRange, Sort
 
 IMAGES = 2000
 DECLARED: Any = {"colour": "keyword", "weight": "number", "sold": "flag", "made": "date"}
@@ -144,6 +145,28 @@ def test_an_order_is_that_of_the_values_with_the_rest_behind(
     known = [one for one in found if one is not None]
     assert known == sorted(known)
     assert found[: len(known)] == known
+
+
+@pytest.mark.parametrize("by_product", [False, True])
+@pytest.mark.parametrize("filters", [Filters(), Filters(price=PriceRange(min=10, max=30))], ids=["all", "priced"])
+def test_only_the_nearest_are_ordered_if_so_asked(
+    filled: tuple[Shop, dict[str, FacetRow]], filters: Filters, by_product: bool
+) -> None:
+    shop, live = filled
+    searcher = shop.searcher()
+    plain = Order(by_product=by_product)
+    near = [hit.id for hit in searcher.search(QUERY, k=40, filters=filters, order=plain).hits]
+    order = Order(sort="price_up", nearest=40, by_product=by_product)
+    found = list(pages(searcher, QUERY, k=7, order=order, filters=filters))
+    given = [hit.id for page in found for hit in page]
+    # Of a product, its cheapest picture is given.
+    shown = [[(live[item].product if by_product else None) or item for item in items] for items in (given, near)]
+    assert sorted(shown[0]) == sorted(shown[1])
+    prices = [math.inf if (price := live[item].price) is None else price for item in given]
+    assert prices == sorted(prices) != [live[item].price for item in near]
+    hits = searcher.search(QUERY, k=7, filters=filters, order=order)
+    assert hits.is_listed
+    assert by_product or hits.total == len(near)
 
 
 @pytest.mark.parametrize("sort", ["price_up", "price_down", "newest", "smallest"])

@@ -35,7 +35,15 @@ def ids(answer: dict[str, Any]) -> list[str]:
 
 @pytest.mark.parametrize(
     "order",
-    [{}, {"sort": "price_up"}, {"sort": "newest"}, {"variety": 0.6}, {"min_similarity": 0.5}, {"min_confidence": 0.01}],
+    [
+        {},
+        {"sort": "price_up"},
+        {"sort": "price_up", "nearest": 20},
+        {"sort": "newest"},
+        {"variety": 0.6},
+        {"min_similarity": 0.5},
+        {"min_confidence": 0.01},
+    ],
     ids=str,
 )
 @pytest.mark.slow

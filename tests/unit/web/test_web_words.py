@@ -92,6 +92,7 @@ def test_what_nothing_says_is_not_found(client: httpx.Client) -> None:
         ({"text": "a" * 401}, "text of the request is"),
         ({"filters": {"collection": ["x"]}, "min_confidence": 0.5}, "min_confidence does not go with filters alone"),
         ({"filters": {"collection": ["x"]}, "min_similarity": 0.5}, "min_similarity does not go with filters alone"),
+        ({"filters": {"collection": ["x"]}, "sort": "newest", "nearest": 9}, "nearest does not go with filters alone"),
     ],
 )
 def test_words_that_cannot_be_searched_for_are_refused(

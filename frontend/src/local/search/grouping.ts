@@ -1,4 +1,4 @@
-/** Near-duplicates and the items of one product become one hit (`index/search/grouping.py`). */
+/** Near-duplicates and the items of one product become one hit (`index/search/hits.py`). */
 
 import type { Constants } from "../format/manifest";
 import type { Rows } from "../format/rows";

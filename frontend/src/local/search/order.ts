@@ -17,6 +17,8 @@ export interface Cursor {
 
 export interface Order {
   sort: Sort;
+  /** With another order: how many of the nearest matches are ordered; 0: all that pass. */
+  nearest: number;
   after: Cursor | null;
   variety: number;
   byProduct: boolean;
@@ -63,7 +65,8 @@ export function sortValues(rows: Rows, { sort, copies }: Order): Float64Array | 
 
 const BOUND_TO = ["filters", "metric", "text", "sort", "min_confidence", "min_similarity", "variety", "group"] as const;
 /** What two pages of one listing have in common. */
-const boundTo = (request: SearchRequest): string => JSON.stringify(BOUND_TO.map((name) => request[name] ?? null));
+const boundTo = (request: SearchRequest): string =>
+  JSON.stringify([...BOUND_TO.map((name) => request[name] ?? null), ...(request.nearest ? [request.nearest] : [])]);
 
 /** Least cosine of the sketches of one picture, as in `search/cursor.py`. */
 const SAME_PICTURE = 0.999;

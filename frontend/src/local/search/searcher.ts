@@ -123,6 +123,16 @@ export class Searcher {
   ) {}
 
   search(question: Question): Hits {
+    const { sort, nearest } = question.order;
+    if (!nearest || sort === "likeness") return this.ordered(question);
+    const order = { ...question.order, nearest: 0 };
+    const first: Order = { ...order, sort: "likeness", after: null, variety: 0 };
+    const near = this.ordered({ ...question, k: nearest, order: first });
+    const among = new Set(near.hits.flatMap(({ row, duplicates, product }) => [row, ...duplicates, ...product]));
+    return this.ordered({ ...question, order: { ...order, among } });
+  }
+
+  private ordered(question: Question): Hits {
     const { query, filters, k, leaveOut, fusion, judged } = question;
     const { rows, constants } = this;
     const nothing = { hits: [], nearest: null, next: null, isListed: false, total: null };

@@ -45,6 +45,8 @@ class Order:
     """Which of the items that pass its filters a search returns, and in which order."""
 
     sort: Sort = "likeness"
+    nearest: int = 0
+    """With another order: how many of the nearest matches are ordered; 0: all that pass."""
     after: Cursor | None = None
     variety: float = 0.0
     by_product: bool = False

@@ -221,6 +221,12 @@ class Searcher:
         if metric is not None:
             check_metric(metric)
         question = Question(vector, k, filters, mode, metric, leave_out, fusion, text, order, judged)
+        if order.nearest and order.sort != "likeness":
+            first = replace(order, sort="likeness", after=None, variety=0.0)
+            near = self._answer(question._replace(k=order.nearest, order=first))
+            ids = {item for hit in near.hits for item in (hit.id, *hit.duplicates, *hit.product)}
+            # They pass what `sure` asks for.
+            question = question._replace(order=replace(order, among=ids, sure=None))
         return self._answer(question)
 
     def _answer(self, question: Question) -> Hits:
