@@ -105,7 +105,7 @@ def test_the_order_is_chosen_and_kept_in_the_link(new_page: Any, picture: Path, 
     with search_by(page) as asked:
         choose_order(page, "Highest price")
     assert asked.request["sort"] == "price_down"
-    assert asked.request["nearest"] == 60, "the dearest of the whole catalogue is like nothing"
+    assert asked.request["nearest"] == 24, "the dearest of the whole catalogue is like nothing"
     assert "sort=price_down" in page.url
     expect(page.get_by_text(re.compile(r"^The \d\d most alike, in the order that you chose\.$"))).to_be_visible()
     prices = [match["item"].get("price") for match in asked.answer["matches"]]

@@ -85,7 +85,7 @@ function byHandle(example: RequestExample): RequestExample {
 }
 
 /** Of a picture's matches, how many the nearest are put in another order: the cheapest of all would be like nothing. */
-const ORDERED = 60;
+const ORDERED = 24;
 
 /** The request for what is on the page, without its picture's bytes. */
 export function requestNow(): { request: SearchRequest; picture: Blob | null } {

@@ -48,7 +48,7 @@ EXAMPLES: dict[str, dict[str, dict[str, Any]]] = {
         },
         "Conditions on attributes": {**_ITEM, "filters": {"attributes": _WITHIN}, "facets": True},
         "All that passes, the cheapest first": {"filters": {"currency": ["EUR", "USD"]}, "sort": "price_up", "k": 50},
-        "The cheapest of the sixty most alike": {**_URL, "sort": "price_up", "nearest": 60},
+        "The cheapest of the 24 most alike": {**_URL, "sort": "price_up", "nearest": 24},
         "The next page": {**_ITEM, "sort": "newest", "k": 20, "after": "the `next` of the answer before"},
         "Different from each other": {**_ITEM, "variety": 0.5},
         "Only what is sure": {**_URL, "min_confidence": 0.5, "min_similarity": 0.6},
