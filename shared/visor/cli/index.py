@@ -150,6 +150,7 @@ def failures_command(retry: bool, codes: tuple[str, ...], sources: tuple[str, ..
     """
     from visor.app import App
     from visor.ingest.schedule import live_failures
+    from visor.sources.config import PUSHED
     from visor.storage import existing
 
     with App(existing(Settings.read())) as app:
@@ -159,6 +160,8 @@ def failures_command(retry: bool, codes: tuple[str, ...], sources: tuple[str, ..
             return [f for f in failures if (not codes or f.code in codes) and (not sources or f.source in sources)]
 
         found = wanted()
+        for name in {*sources} - {PUSHED, *(failure.source for failure in found)}:
+            app.crawler.seen(name)
         if retry:
             count = app.crawler.try_again(found) + (0 if codes else sum(map(app.retry_letters, sources or (None,))))
             say(f"Trying {counted(count, 'item')} again")

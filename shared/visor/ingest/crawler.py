@@ -178,14 +178,7 @@ class Crawler:
             SourceError: The index has nothing from such a source.
         """
         objects, documents = self.stores.objects, self.stores.documents
-        seen = SeenSet.load(objects, name)
-        if seen.generation == 0 and name not in (known for known, _, _ in remembered(documents)):
-            raise SourceError(
-                f"The index has nothing from a source '{name}'",
-                valid="Sources that were crawled: "
-                + ", ".join(info.name.removeprefix("seen/").removesuffix(".npz") for info in objects.list("seen/")),
-                remedy="Pushed items are deleted one by one: DELETE /v1/items/ID",
-            )
+        seen = self.seen(name, remedy="Pushed items are deleted one by one: DELETE /v1/items/ID")
         version = max(seen.progress.version + 1, int(time.time() * 1000))
         changes = [Change.deletion(item, name, version) for item in seen.ids()]
         publish(self.stores.queue, changes, run="forget", batch_size=self.settings.batch_size)
@@ -193,6 +186,21 @@ class Crawler:
         forget(documents, name)
         objects.delete(object_name(name))
         return len(changes)
+
+    def seen(self, name: str, remedy: str = "Correct the name") -> SeenSet:
+        """What crawls of a source have seen.
+
+        Raises:
+            SourceError: The index has nothing from such a source.
+        """
+        seen = SeenSet.load(self.stores.objects, name)
+        if seen.generation == 0 and name not in (known for known, _, _ in remembered(self.stores.documents)):
+            crawled = (
+                info.name.removeprefix("seen/").removesuffix(".npz") for info in self.stores.objects.list("seen/")
+            )
+            found, valid = f"The index has nothing from a source '{name}'", ", ".join(crawled)
+            raise SourceError(found, valid=f"Sources that were crawled: {valid}", remedy=remedy)
+        return seen
 
     def try_again(self, failures: Iterable[Failure]) -> int:
         """Publish failed items again, as many as hosts and the free tier allow. Returns how many."""

@@ -19,7 +19,7 @@ from tests.unit.sources.catalogue_server import Reply, Request, serving
 
 from visor.app import App
 from visor.cli.main import cli
-from visor.errors import FetchFailed, SettingsError
+from visor.errors import FetchFailed, SettingsError, SourceError
 from visor.index.format.current_model import read_current
 from visor.ingest.schedule import live_failures
 from visor.ingest.worker import Worker
@@ -201,6 +201,11 @@ def test_failures_are_listed_and_tried_again_by_one_command(laptop: Laptop, fold
     rows = json.loads(laptop.run("failures", "--source", "pictures", "--json").stdout)["failures"]
     assert {row["wanted"]["key"]: row.get("certain", False) for row in rows} == {"broken.png": True, "page.png": False}
     assert json.loads(laptop.run("failures", "--code", "fetch_failed", "--json").stdout)["failures"] == []
+    assert json.loads(laptop.run("failures", "--source", "push", "--json").stdout)["failures"] == []
+    mistyped = laptop.run("failures", "--source", "typo").exception
+    assert isinstance(mistyped, SourceError)
+    assert str(mistyped).startswith("The index has nothing from a source 'typo'")
+    assert mistyped.valid == "Sources that were crawled: pictures"
     assert laptop.run("failures", "--retry").exit_code == 1
     # Its time and size stay: nothing but the command can know that another try is worth it.
     with laptop.app() as app:
