@@ -514,6 +514,8 @@ export interface components {
             };
             /** @default null */
             notice?: string | null;
+            /** @default [] */
+            notices?: components["schemas"]["Notice"][];
         };
         /**
          * Match
@@ -734,6 +736,19 @@ export interface components {
             ];
             /** @default null */
             label?: string | null;
+        };
+        /**
+         * Notice
+         * @description Something that whoever reads an answer has to know.
+         */
+        Notice: {
+            /** @enum {unknown} */
+            code: "attribute_partly_known" | "currencies" | "index_partly_read" | "items_lost" | "listed_first" | "merged" | "only_picture" | "words_unknown";
+            text: string;
+            /** @default {} */
+            values?: {
+                [key: string]: string | number;
+            };
         };
         /**
          * SuggestAnswer
@@ -1275,6 +1290,7 @@ export type FacetValue = components['schemas']['FacetValue'];
 export type RangeCount = components['schemas']['RangeCount'];
 export type AttributeFacet = components['schemas']['AttributeFacet'];
 export type Region = components['schemas']['Region'];
+export type Notice = components['schemas']['Notice'];
 export type SuggestAnswer = components['schemas']['SuggestAnswer'];
 export type ItemsAnswer = components['schemas']['ItemsAnswer'];
 export type ItemAnswer = components['schemas']['ItemAnswer'];

@@ -323,9 +323,13 @@ def test_a_title_is_written_in_its_own_direction(new_page: Any, picture: Path) -
 
 def test_a_partial_answer_says_so(new_page: Any, picture: Path) -> None:
     page = new_page()
-    changed_answer(page, "/v1/search", lambda answer: answer.update(notice="A segment could not be read."))
+    unread = {"code": "index_partly_read", "text": "`visor check` says what to do."}
+    later = {"code": "of_a_later_visor", "text": "A page may be older than its server."}
+    changed_answer(page, "/v1/search", lambda answer: answer.update(notices=[unread, later]))
     drop_picture(page, picture)
-    expect(page.get_by_text("A segment could not be read.")).to_be_visible()
+    expect(page.get_by_text("Part of the catalogue cannot be searched at the moment.")).to_be_visible()
+    expect(page.get_by_text("A page may be older than its server.")).to_be_visible()
+    expect(page.get_by_text("visor check")).to_have_count(0)  # which is for the owner
 
 
 def test_the_wait_is_shown(new_page: Any, picture: Path) -> None:

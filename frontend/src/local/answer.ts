@@ -102,7 +102,7 @@ export class LocalSearch {
     const guess = isNearest ? this.guess(matches, confidence) : null;
     times["total"] = rounded(performance.now() - started, 2);
     const isLost = hits.hits.length > 0 && matches.length === 0 && !request.min_confidence;
-    const notice = noticesOf(this.manifest, this.rows, request, this.goesOn(request, query), isLost);
+    const notices = noticesOf(this.manifest, this.rows, request, this.goesOn(request, query), isLost);
     return {
       matches,
       confidence,
@@ -117,7 +117,7 @@ export class LocalSearch {
       next: writeCursor(hits.next, request, query.placed?.unit ?? null),
       total: hits.total,
       timing_ms: times,
-      ...(notice && { notice }),
+      ...(notices.length > 0 && { notice: notices.map(({ text }) => text).join(" "), notices }),
     };
   }
 

@@ -94,6 +94,7 @@ describe.each(["small", "projected", "full", "across"])("the index %s", (name) =
     expect(found.query.blank).toBe(answer.query.blank);
     expect(found.query.item).toBe(answer.query.item);
     expect(found.notice).toBe(answer.notice);
+    expect(found.notices).toEqual(answer.notices);
     if (answer.facets) expect(found.facets).toMatchObject(answer.facets);
   });
 

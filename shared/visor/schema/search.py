@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from msgspec import Meta, field
@@ -308,6 +309,30 @@ class Region(Record, frozen=True, kw_only=True):
     """What the model sees there, if it is fairly sure."""
 
 
+class Notice(Record, frozen=True, kw_only=True):
+    """Something that whoever reads an answer has to know."""
+
+    code: Literal[
+        "attribute_partly_known",
+        "currencies",
+        "index_partly_read",
+        "items_lost",
+        "listed_first",
+        "merged",
+        "only_picture",
+        "words_unknown",
+    ]
+    text: str
+    """In English; the owner's remedy in it is not for visitors."""
+    values: dict[str, str | int] = field(default_factory=dict)
+    """What a translation by `code` fills in."""
+
+
+def text_of(notices: Iterable[Notice]) -> str | None:
+    """The texts of notices; None if there are none."""
+    return " ".join(notice.text for notice in notices) or None
+
+
 class SearchAnswer(Record, frozen=True, kw_only=True):
     """The answer of `POST /v1/search`."""
 
@@ -334,7 +359,9 @@ class SearchAnswer(Record, frozen=True, kw_only=True):
     timing_ms: dict[str, float]
     """Milliseconds by stage: fetch, decode, embed, scan, items, total; only stages that ran."""
     notice: str | None = None
-    """A sentence if part of the index could not be read and the answer is right without it."""
+    """The texts of `notices`."""
+    notices: tuple[Notice, ...] = ()
+    """What to know of the answer: part of the index could not be read, prices are of several currencies."""
 
 
 class SearchesRequest(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -40,10 +40,12 @@ from visor.schema.search import (
     Highlight,
     IndexAnswer,
     Match,
+    Notice,
     SafetyAnswer,
     SearchAnswer,
     SearchRequest,
     Sort,
+    text_of,
 )
 from visor.search.cursor import read_cursor, write_cursor
 from visor.search.feedback import Feedback, FeedbackLog, query_key
@@ -55,8 +57,9 @@ from visor.settings import Settings
 from visor.storage.documents import DocumentStore
 from visor.telemetry.traces import span
 
-DOCUMENTS_LOST = (
-    "Similar pictures are indexed, but the documents of their items are lost. `visor check` says what to do."
+DOCUMENTS_LOST = Notice(
+    code="items_lost",
+    text="Similar pictures are indexed, but the documents of their items are lost. `visor check` says what to do.",
 )
 
 
@@ -122,7 +125,9 @@ class SearchService:
             self._learn(request, query, matches, judgement.score, client)
             text = None if len(query.vector) else request.text
             facets = self._facets(request.filters, text) if request.facets else None
-        lost = DOCUMENTS_LOST if hits.hits and not known and not hits.notice and self._is_lost(hits) else None
+        notices = (*hits.notices, *self._unsaid(request, hits))
+        if hits.hits and not known and not hits.notices and self._is_lost(hits):
+            notices = (DOCUMENTS_LOST, *notices)
         # Nearest matches with nothing to compare have none, nor has the answer. Other pages do not show the nearest.
         is_nearest = request.sort == "likeness" and request.after is None
         surest = max((match.confidence for match in matches), default=0.0)
@@ -146,7 +151,8 @@ class SearchService:
             total=hits.total,
             regions=(query.regions or ()) if request.regions else (),
             timing_ms=watch.timing_ms,
-            notice=" ".join(filter(None, (hits.notice, lost, self._unsaid(request, hits)))) or None,
+            notice=text_of(notices),
+            notices=notices,
         )
 
     def _is_lost(self, hits: Hits) -> bool:
@@ -154,12 +160,13 @@ class SearchService:
         found = self.documents.get(ITEMS, [hit.id for hit in hits.hits]).values()
         return not any(document.data.get("gone") for document in found)
 
-    def _unsaid(self, request: SearchRequest, hits: Hits) -> str | None:
+    def _unsaid(self, request: SearchRequest, hits: Hits) -> Iterator[Notice]:
         """A notice that words with a picture made no difference, if that is so."""
-        is_asked = request.text is not None and hits.nearest is not None
-        if not is_asked or hits.say_as_much or self.embedder.description.reads_words:
-            return None
-        return f"No match contains {request.text!r:.80}: only the picture counted."
+        if request.text is None or hits.nearest is None:
+            return
+        if not hits.say_as_much and not self.embedder.description.reads_words:
+            text = f"No match contains {request.text!r:.80}: only the picture counted."
+            yield Notice(code="only_picture", text=text, values={"text": request.text})
 
     def refresh(self) -> None:
         """Take in new commits, if a poll is due. Raises as `Searcher.refresh`."""

@@ -22,6 +22,7 @@ from visor.index.search.reader import IndexReader
 from visor.index.search.snapshot import Snapshot
 from visor.schema.collections import ITEMS, SITES
 from visor.schema.items import FacetRow, FacetUpdate, ShardCommit, Tombstone, as_document
+from visor.schema.search import Notice
 from visor.settings import Settings
 from visor.storage import Stores
 from visor.storage.documents import Put
@@ -96,7 +97,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
 def test_an_index_of_which_a_part_cannot_be_read_is_neither_published_nor_exported(site: Site) -> None:
     before = site.publish().images
     site.change(20, 7, "another name")
-    damaged = dataclasses.replace(site.snapshot(), notice="Part of the index could not be read: a.seg is missing")
+    damaged = dataclasses.replace(site.snapshot(), notices=(Notice(code="index_partly_read", text="a.seg is missing"),))
     with pytest.raises(StoreError, match=r"a.seg is missing. Valid: .* `visor check --repair`"):
         exporter_of(damaged, site.stores, site.home, page=None).write(site.objects, now=site.now)
     whole, site.snapshot = site.snapshot, lambda: damaged  # type: ignore[method-assign]

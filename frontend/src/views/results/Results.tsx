@@ -1,10 +1,11 @@
 import { useEffect, useRef } from "preact/hooks";
 import { isAlone, received, staysHere } from "../../device/switch";
-import type { SearchAnswer } from "../../endpoint/contract";
+import type { Notice, SearchAnswer } from "../../endpoint/contract";
 import { isRejected } from "../../endpoint/feedback";
+import { owner } from "../../owner";
 import { retry, sendPicture, showMore } from "../../search/search";
 import { answer, askedAs, isBusy, linkNotice, phase, problem, query } from "../../state";
-import { rich, t } from "../../words/messages";
+import { type Key, rich, t } from "../../words/messages";
 import { Fetching } from "../elements/DeviceSwitch";
 import { ProblemCard } from "../elements/Notice";
 import { Asked } from "./Asked";
@@ -18,15 +19,22 @@ export function Results() {
   return (
     <section id="results" class="results" tabIndex={-1} aria-label={t("page.results")} aria-busy={isBusy.value}>
       {linkNotice.value && <p class="notice">{t(linkNotice.value)}</p>}
-      {answer.value?.notice && (
-        <p class="notice" lang="en">
-          {answer.value.notice}
+      {answer.value?.notices?.map((notice) => (
+        <p key={notice.code} class="notice">
+          {noticeText(notice)}
         </p>
-      )}
+      ))}
       <Asked />
       <Content />
     </section>
   );
+}
+
+/** A notice in the visitor's language; for the owner, and from a later server one that the page does not know, as it is. */
+function noticeText({ code, text, values }: Notice): string {
+  const key: Key = `notice.${code}`;
+  const found = t(key, values);
+  return owner.value || found === key ? text : found;
 }
 
 function Content() {

@@ -27,7 +27,7 @@ from visor.index.search.facet_counts import FacetCounts
 from visor.index.search.hits import Hits
 from visor.index.search.searcher import Question, Searcher
 from visor.index.search.snapshot import LiveBlock, Snapshot, apply_deletes
-from visor.schema.search import FacetsAnswer, Filters
+from visor.schema.search import FacetsAnswer, Filters, Notice
 from visor.storage.engine import Clause, Row, VectorEngine, Vectors, Where, id_parts, token
 
 LISTED = 2_000
@@ -112,12 +112,12 @@ class EngineSearcher(Searcher):
         want = max(question.k + min(question.k, 20), RERANK if question.fusion else NEAREST)
         want += len(question.leave_out) + min(len(base.touched), want) + SPARE
         while True:
-            rows, notice = self._rows(base, question, where, want, total)
-            notice = " ".join(filter(None, (base.notice, notice))) or None
+            rows, notices = self._rows(base, question, where, want, total)
             seen = _with(base, self._block(base, [*rows, *known]))
             masks = [(live, live.allowed(question.filters, base.types)) for live in seen.blocks]
             held = sum(len(live) if mask is None else int(np.count_nonzero(mask)) for live, mask in masks)
-            seen = replace(seen, images=base.images, rest=max(0, total - held), notice=notice)
+            seen = replace(seen, images=base.images, rest=max(0, total - held))
+            seen = replace(seen, notices=base.notices + notices)
             hits = self._answer_from(seen, question)
             have = {row.id for row in (*rows, *known)}
             grouped = self._siblings(base, seen, hits, where) if order.by_product and seen.rest else []
@@ -137,12 +137,12 @@ class EngineSearcher(Searcher):
 
     def _rows(
         self, base: EngineSnapshot, question: Question, where: Where, want: int, total: int
-    ) -> tuple[list[Row], str | None]:
+    ) -> tuple[list[Row], tuple[Notice, ...]]:
         """The rows that the answer is made of, and a notice about them, if they need one."""
         assert base.entry is not None
         collection, order = base.entry.collection, question.order
         rows: list[Row] = []
-        notice = None
+        notices: tuple[Notice, ...] = ()
         if question.vector is not None:
             aims = [question.vector if question.judged is None else question.judged]
             near = [unit(base.space.project_unnormalised(query_vector(v, base.space.dimension))[None])[0] for v in aims]
@@ -161,13 +161,14 @@ class EngineSearcher(Searcher):
         is_sorted = question.vector is None or order.sort not in ("likeness", "most_changed")
         if is_sorted and order.among is None:
             if total <= SORTED_MAX:
-                return rows + self.engine.scan(collection, where), None
+                return rows + self.engine.scan(collection, where), ()
             if order.sort != "likeness":
                 self._refuse(f"{total:,} items pass", f"At most {SORTED_MAX:,} are put in order", "Filter for less")
             rows += self.engine.scan(collection, where, stop=id_parts(total, LISTED)[0][1])
         if not order.is_plain and order.among is None and total > LISTED:
-            notice = f"{self.engine.name} lists the first {LISTED:,} of {total:,}: filter for the others."
-        return rows, notice
+            text = f"{self.engine.name} lists the first {LISTED:,} of {total:,}: filter for the others."
+            notices = (Notice(code="listed_first", text=text, values={"listed": LISTED, "total": total}),)
+        return rows, notices
 
     def _refuse_words(self) -> NoReturn:
         self._refuse("Words alone are not searched", "Words together with a picture, and filters", "Add a picture")

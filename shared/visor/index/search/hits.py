@@ -17,7 +17,7 @@ from visor.index.search.snapshot import Snapshot
 from visor.index.words.query import Met, TextQuery
 from visor.near_duplicates.fingerprint import PDQ_BYTES, first_duplicate
 from visor.near_duplicates.thresholds import SAME_BITS, SAME_SIMILARITY
-from visor.schema.search import Sort
+from visor.schema.search import Notice, Sort, text_of
 
 DUPLICATES_MAX = 20
 COMPARED_ROWS = 20_000
@@ -107,7 +107,7 @@ class Hits:
     hits: tuple[Hit, ...]
     mode: Literal["fast", "exact", "metric"]
     metric: str | None = None
-    notice: str | None = None
+    notices: tuple[Notice, ...] = ()
     nearest: NearestRows | None = field(default=None, repr=False)
     """What confidence is computed from; None if no picture was searched for."""
     text: TextQuery | None = field(default=None, repr=False)
@@ -120,6 +120,10 @@ class Hits:
     """Items that pass, near-duplicates counted one by one and each product once; None if that is not known."""
     say_as_much: int = 1
     """Rows that match the words as well as the best one, if a picture was searched for with them; 0: none matches."""
+
+    @property
+    def notice(self) -> str | None:
+        return text_of(self.notices)
 
 
 def heads_of(hits: Sequence[Hit]) -> bytes:

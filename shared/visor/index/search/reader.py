@@ -20,6 +20,7 @@ from visor.index.format.segment import RowBlock, Segment, open_segment
 from visor.index.format.shard import Shard, read_shard
 from visor.index.search.snapshot import Cells, Snapshot, apply_deletes, fresh_block, superseded
 from visor.schema.collections import COMMITS
+from visor.schema.search import Notice
 from visor.storage.documents import Document, DocumentStore, Where
 from visor.storage.objects import ObjectStore
 from visor.telemetry.traces import Span, span
@@ -225,17 +226,17 @@ class IndexReader:
         blocks = apply_deletes(opened.blocks, opened.base, block, pending)
         problems = [*opened.problems]
         problems += [f"{one.problem} ({one.commit.record.count} pictures)" for one in commits if one.problem]
-        notice = None
+        notices: tuple[Notice, ...] = ()
         if problems:
-            notice = "Part of the index could not be read and was left out: " + "; ".join(problems)
-            notice += ". `visor check` says what to do."
-            log.warning(notice)
+            text = f"Part of the index could not be read and was left out: {'; '.join(problems)}."
+            notices = (Notice(code="index_partly_read", text=f"{text} `visor check` says what to do."),)
+            log.warning(notices[0].text)
         return Snapshot(
             space,
             blocks,
             opened.generation,
             opened.manifest,
-            notice,
+            notices,
             sum(live.count for live in blocks),
             block,
             pending,

@@ -37,7 +37,7 @@ from visor.index.search.snapshot import FreshBlock, Snapshot
 from visor.index.search.worded import TEXT_WEIGHT, Said, open_words
 from visor.index.words.query import TextQuery
 from visor.index.words.text_index import Words
-from visor.schema.search import FacetsAnswer, Filters
+from visor.schema.search import FacetsAnswer, Filters, Notice
 from visor.settings import LANGUAGES
 from visor.storage.documents import DocumentStore
 from visor.storage.objects import ObjectStore
@@ -236,7 +236,7 @@ class Searcher:
         vector, k, filters, mode, metric, leave_out, fusion, text, order, judged = question
         way: Way = "metric" if metric is not None else mode
         if not snapshot.images:
-            return Hits((), way, metric, snapshot.notice)
+            return Hits((), way, metric, snapshot.notices)
         is_worded = text is not None or vector is None
         words = self._opened_words(snapshot) if is_worded else Words(())
         asked = words.query(text) if text else TextQuery((), ())
@@ -257,8 +257,7 @@ class Searcher:
             cosine=replace(ask, metric=None, fusion=None, text=None).likeness if ask.is_mixed else None,
             leave_out=leave_out,
         )
-        notices = snapshot.notice, words.notice if is_worded else None, *_notices(snapshot, filters, order)
-        notice = " ".join(filter(None, notices)) or None
+        notices = *snapshot.notices, *(words.notices if is_worded else ()), *_notices(snapshot, filters, order)
         nearest: tuple[Candidates, Array] | None = None
         total: int | None = None
         most = ask.depth + len(leave_out)
@@ -289,7 +288,7 @@ class Searcher:
             hits = tuple(replace(hit, text_score=score) for hit, score in zip(hits, ask.text_scores(hits), strict=True))
         if vector is None:
             hits = tuple(replace(hit, similarity=math.nan) for hit in hits)
-            return Hits(hits, way, metric, notice, None, asked, cursor, is_listed, total)
+            return Hits(hits, way, metric, notices, None, asked, cursor, is_listed, total)
         if nearest is None or is_listed or not is_all or judged is not None or ask.text is not None:
             # The facts about the query do not depend on which items are searched.
             ask = replace(ask, vector=vector if judged is None else judged, text=None)
@@ -300,7 +299,7 @@ class Searcher:
         shown, vectors = nearest
         rows = shown.take(slice(NEAREST)).block_rows()
         around = NearestRows(snapshot, ask.query, ask.unnormalised, rows, vectors[:NEAREST], shown.similarities)
-        return Hits(hits, way, metric, notice, around, asked, cursor, is_listed, total, say_as_much)
+        return Hits(hits, way, metric, notices, around, asked, cursor, is_listed, total, say_as_much)
 
     def facets(self, filters: Filters, text: str | None = None) -> FacetsAnswer:
         """How often each value occurs among the items that pass the filters and have words of the text."""
@@ -354,25 +353,30 @@ class Searcher:
         return self._refreshed_at is None or self._clock() - self._refreshed_at >= self._freshness_s
 
 
-def _notices(snapshot: Snapshot, filters: Filters, order: Order) -> Iterator[str]:
+def _notices(snapshot: Snapshot, filters: Filters, order: Order) -> Iterator[Notice]:
     """Notices for searches that filter by an attribute which older items lack, compare prices of several currencies, or
     continue in a new generation."""
     if order.after is not None and order.after.generation != snapshot.generation:
-        yield "The index was merged since the previous page: a match between the two may be missing or appear twice."
+        text = "The index was merged since the previous page: a match between the two may be missing or appear twice."
+        yield Notice(code="merged", text=text)
     for name in filters.attributes:
         known = snapshot.declared.get((name, snapshot.types[name])) if name in snapshot.types else None
         if known is not None and known < snapshot.images:
-            yield (
+            text = (
                 f"{name} is known of {known} of {snapshot.images} items: the others were indexed before it was "
                 "declared, and say nothing until they are crawled or pushed again."
             )
+            values: dict[str, str | int] = {"name": name, "known": known, "images": snapshot.images}
+            yield Notice(code="attribute_partly_known", text=text, values=values)
     if order.sort in ("price_up", "price_down") or _bounds_price(filters):
         others = {name: condition for name, condition in filters.attributes.items() if name != "price"}
         among = msgspec.structs.replace(filters, price=None, attributes=others)
         lives = (snapshot.catalogue or snapshot).blocks
         found = set[str]().union(*(live.currencies(live.allowed(among, snapshot.types)) for live in lives))
         if len(found) > 1:
-            yield f"Prices in {', '.join(sorted(found))} are compared as bare numbers: filter by one currency."
+            currencies = ", ".join(sorted(found))
+            text = f"Prices in {currencies} are compared as bare numbers: filter by one currency."
+            yield Notice(code="currencies", text=text, values={"currencies": currencies})
 
 
 def _bounds_price(filters: Filters) -> bool:

@@ -21,7 +21,7 @@ from visor.index.format.segment import RowBlock, common_hashes
 from visor.index.format.shard import Shard
 from visor.index.search.facet_counts import FacetCounts
 from visor.schema.attributes import AttributeType
-from visor.schema.search import Filters
+from visor.schema.search import Filters, Notice, text_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +143,8 @@ class Snapshot:
     generation: int
     """Generation of the manifest; 0 before the first merge."""
     manifest: Manifest | None = None
-    notice: str | None = None
+    notices: tuple[Notice, ...] = ()
+    """What could not be read, and what else to know of answers."""
     images: int = field(default=0)
     fresh: FreshBlock | None = None
     pending: PendingDeletes | None = None
@@ -157,6 +158,10 @@ class Snapshot:
     catalogue: Snapshot | None = None
     """A sample of all items, if `blocks` do not hold all."""
     cells: Cells | None = None
+
+    @property
+    def notice(self) -> str | None:
+        return text_of(self.notices)
 
     def find(self, item_id: str) -> tuple[LiveBlock, int] | None:
         """The live block that has an item, and its row in it; None if there is no such item."""

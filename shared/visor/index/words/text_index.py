@@ -28,6 +28,7 @@ from visor.index.format.container import Array
 from visor.index.format.facets import FacetColumns
 from visor.index.words.analysis import FILLERS, STEM, fold, query_terms, terms_of, words_of
 from visor.index.words.query import TOLD, TYPO_FROM, TYPO_TO, Found, QueryWord, TextQuery
+from visor.schema.search import Notice
 
 FIELDS = {"title": 1.0, "about": 1.0, "description": 0.7, "labels": 0.4}
 """A word's weight by field; `about` has collection, brand and other attributes."""
@@ -178,15 +179,16 @@ class Words:
     unknown: int = 0
 
     @property
-    def notice(self) -> str | None:
+    def notices(self) -> tuple[Notice, ...]:
         """The notice that some items are not found by words, if there are such items."""
         if not self.unknown:
-            return None
+            return ()
         pictures = "1 picture is" if self.unknown == 1 else f"{self.unknown:,} pictures are"
-        return (
+        text = (
             f"{pictures} not found by words: another Visor indexed them, without their texts or for other languages, "
             "or their words are damaged. `visor compact --texts` reads them from the items; `visor check` finds damage."
         )
+        return (Notice(code="words_unknown", text=text, values={"count": self.unknown}),)
 
     @cached_property
     def total(self) -> int:
