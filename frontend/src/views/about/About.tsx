@@ -66,7 +66,7 @@ function Facts({ stats: now }: { stats: StatsAnswer }) {
           [t("about.segments"), formatCount(now.segments)],
           [t("about.merged"), formatGeneration(now.generation)],
         ])}
-        {now.notice && <p class="notice">{now.notice}</p>}
+        {now.notice && <p class="notice">{owner.value ? now.notice : t("notice.index_partly_read")}</p>}
       </section>
       <section>
         <h3>{t("about.model")}</h3>
