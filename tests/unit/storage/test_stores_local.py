@@ -355,6 +355,21 @@ def test_a_database_that_cannot_be_looked_at_is_not_called_damaged(
     assert local_sqlite.damage(path, local_documents.MIGRATIONS) == ""
 
 
+def test_a_full_disk_is_not_called_damage(tmp_path: Path) -> None:
+    """SQLite cannot even read then: it needs a small file next to the database."""
+    path = tmp_path / "documents.sqlite"
+    SqliteDocuments(path).close()
+    code = (
+        "import pathlib, resource, signal; from visor.storage.local import documents, sqlite; "
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (9_000, 9_000)); "
+        f"print(sqlite.damage(pathlib.Path({str(path)!r}), documents.MIGRATIONS))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.returncode) == ("", 1)
+    assert "StoreUnavailable" in done.stderr
+    assert "could not be used: disk I/O error. Valid: A disk with free space" in done.stderr
+
+
 @pytest.fixture
 def damaged(tmp_path: Path) -> Path:
     """A database of 2,000 documents, one page of which is overwritten."""

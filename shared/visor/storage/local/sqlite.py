@@ -25,6 +25,8 @@ _NOT_LOOKED_AT = {
     *(sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL),
     *(sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_NOMEM),
 }
+_UNREAD = {sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ, sqlite3.SQLITE_IOERR_CORRUPTFS}
+"""What of `SQLITE_IOERR` is damage: the rest is a full disk, or one that fails elsewhere."""
 _CORRUPT = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _CORRUPT_WORDS = ("malformed", "not decode", "not JSON", "no such table")
 """SQLite's words for damage within a row, which has no code of its own."""
@@ -142,6 +144,12 @@ def _primary(exc: Exception) -> int:
     return (getattr(exc, "sqlite_errorcode", None) or 0) & 0xFF
 
 
+def _is_not_looked_at(exc: sqlite3.Error) -> bool:
+    """Whether an error says nothing about what is in the file."""
+    code = _primary(exc)
+    return code in _NOT_LOOKED_AT or (code == sqlite3.SQLITE_IOERR and exc.sqlite_errorcode not in _UNREAD)
+
+
 def damage(path: Path, migrations: Sequence[str]) -> str:
     """What is wrong with a database, in SQLite's words; empty if every row can be read, or there is no file.
 
@@ -162,7 +170,7 @@ def damage(path: Path, migrations: Sequence[str]) -> str:
                 for row in connection.execute(f"SELECT * FROM {table}"):  # noqa: S608
                     _check_row(table, row)
     except (sqlite3.Error, ValueError, TypeError) as exc:
-        if isinstance(exc, sqlite3.Error) and _primary(exc) in _NOT_LOOKED_AT:
+        if isinstance(exc, sqlite3.Error) and _is_not_looked_at(exc):
             raise translate(exc, path) from exc
         return str(exc)
     return "" if said == ["ok"] else said[0]
@@ -224,7 +232,7 @@ def _readable_rows(source: sqlite3.Connection, table: str, columns: str) -> Iter
                 yield row[1:]
             return
         except sqlite3.Error as exc:
-            if _primary(exc) in _NOT_LOOKED_AT:
+            if _is_not_looked_at(exc):
                 raise
             after, jump = after + jump, jump * 2
 
