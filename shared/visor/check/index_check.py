@@ -94,6 +94,7 @@ from visor.storage import Stores
 from visor.storage.documents import SERVER_TIME, WRITES_MAX, Delete, Document, Put, Write
 from visor.storage.engine import VectorEngine
 from visor.storage.publish import decode_batch, publish
+from visor.storage.queue import BULK
 from visor.storage.state_object import load_state
 
 SHAPES: dict[str, Any] = {
@@ -147,7 +148,7 @@ class IndexCheck:
             NewerFormat: A later Visor wrote something of this index; nothing was changed after it was found.
             Conflict: A merge or crawl ran meanwhile: check again.
         """
-        is_waiting = self.stores.queue.waiting() > 0
+        is_waiting = self.stores.queue.waiting() > 0 or any(self.stores.objects.list(BULK))
         broken = {collection: self._broken(collection) for collection in SHAPES}
         manifest = self._manifest()
         check_engine(manifest, self.engine.name if self.engine else "segments")
