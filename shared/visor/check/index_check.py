@@ -401,7 +401,7 @@ class IndexCheck:
         lost = {k for k, i in items.items() if _is_frame(i) and i.image_url.removeprefix(THUMBNAIL_SCHEME) not in whole}
         if lost:
             some = f"{len(lost)} video frames are missing or damaged"
-            self._note("frame", some, "Read their videos again: crawl their sources", sorted(lost))
+            self._note("frame", some, "Forget them: a crawl of their sources reads the videos again", sorted(lost))
         return lost
 
     def _links(self) -> set[str] | None:
@@ -454,7 +454,7 @@ class IndexCheck:
             if not forgotten:
                 continue
             some = f"{len(forgotten)} items that source {source} has listed are neither indexed nor recorded as failed"
-            remedy = f"Crawl it again: `visor crawl {shlex.quote(source)}`, or `visor index` with its folder"
+            remedy = f"Forget them: `visor crawl {shlex.quote(source)}`, or `visor index` with its folder, brings them"
             if self._note("forgotten item", some, remedy, forgotten):
                 seen.drop(forgotten)
                 # Without its checkpoint the source reads everything again.

@@ -177,7 +177,9 @@ def test_what_waits_for_a_stopped_bulk_is_not_lost(monkeypatch: pytest.MonkeyPat
     with open_stores(Settings.read()) as stores:
         assert len(SeenSet.load(stores.objects, app.open_folder(pictures).name)) == 3
         harmed("bulk/")(stores)
-    assert "3 items that source pictures has listed" in run("check").output
+    said = run("check", "--repair").output
+    assert "3 items that source pictures has listed" in said
+    assert "Done: Forget them: `visor crawl pictures`, or `visor index` with its folder, brings them" in said
 
 
 def test_a_healthy_index_is_called_so(healthy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
