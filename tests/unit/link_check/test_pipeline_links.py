@@ -482,6 +482,8 @@ def test_the_command_prints_what_it_did(shop: Shop, monkeypatch: pytest.MonkeyPa
     assert json.loads(result.stdout) == {"checked": 3}
     again = CliRunner().invoke(cli, ["links"], catch_exceptions=False)
     assert "3 items checked: 0 moved" in again.stderr
+    late = CliRunner().invoke(cli, ["links", "--budget-s", "0"], catch_exceptions=False)
+    assert "The time, or what the free tier has left today, is used up: run it again later" in late.stderr
 
 
 def reads(app: App) -> float:
