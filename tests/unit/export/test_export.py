@@ -15,21 +15,32 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
-from scripts.golden.private_index import DIMENSION, item_id, make_export, open_index, put_commit, rows_of
+from scripts.golden.private_index import (
+    DIMENSION,
+    MODEL,
+    exporter_of,
+    item_id,
+    make_export,
+    open_index,
+    put_commit,
+    rows_of,
+)
 from tests.unit.imaging.empty_pictures import scene
 
 import visor
 from visor.cli.main import cli
-from visor.errors import BadRequest, Conflict, VisorError
+from visor.errors import BadRequest, Conflict, StoreError, VisorError
 from visor.export.export import site_in
 from visor.export.files import DATA, GRACE_S, MANIFEST, ExportFiles, packed
 from visor.export.items import ItemWriter, without_paths
 from visor.export.rows import nibbles
 from visor.index.format.container import Container
 from visor.index.format.facets import FacetColumns
+from visor.index.search.reader import IndexReader
 from visor.models.store import model_directory, read_manifest
 from visor.schema.items import FacetRow, FacetUpdate, IndexedItem, Item, Safety, ShardCommit, Tombstone
 from visor.storage import Stores
+from visor.storage.local.objects import FolderObjects
 
 ROOT = Path(__file__).parents[3]
 
@@ -96,6 +107,37 @@ def test_what_is_gone_leaves_no_trace(stores: Stores, tmp_path: Path) -> None:
         assert found == [True, False], word
     # Nor does what nobody may know: feedback on other queries, and whose photos were learned from.
     assert not any(b"vector:" in unpacked(p) or b"secret" in unpacked(p) for p in tmp_path.rglob("*.vsr"))
+
+
+def test_an_export_of_another_model_that_stops_leaves_the_one_before_whole(
+    stores: Stores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its page embedded with the new model, and every search was refused."""
+    site = tmp_path / "site"
+    make_export(stores, tmp_path, site)
+    before = files_of(site)
+    update = FacetUpdate(id=item_id(40), version=5, facets=FacetRow(collection="other"))
+    put_commit(stores, "e", ShardCommit(batch="e", updates=(update,)))
+    news = IndexReader(stores.objects, stores.documents, MODEL).poll()
+    assert news is not None
+    exporter = exporter_of(news.snapshot, stores, tmp_path)
+    described = tmp_path / "model" / "model.json"
+    described.write_bytes(described.read_bytes().replace(f'"fingerprint":"{MODEL}"'.encode(), b'"fingerprint":"new"'))
+    put = FolderObjects.put
+
+    def full(site: FolderObjects, name: str, data: bytes, **options: Any) -> Any:
+        if name.endswith(".vsr"):
+            raise StoreError("The disk is full")
+        return put(site, name, data, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FolderObjects, "put", full)
+        with site_in(site) as files, pytest.raises(StoreError, match="previous export is whole"):
+            exporter.write(files, now=1)
+    assert files_of(site) == before
+    with site_in(site) as files:
+        exporter.write(files, now=1)
+    assert json.loads((site / "data" / "model.json").read_bytes())["fingerprint"] == "new"
 
 
 @pytest.mark.slow
