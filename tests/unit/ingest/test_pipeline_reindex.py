@@ -20,8 +20,8 @@ from werkzeug.test import EnvironBuilder
 
 from visor.app import App
 from visor.check.index_check import IndexCheck
-from visor.errors import FetchFailed, StoreUnavailable
-from visor.index.format.current_model import read_current
+from visor.errors import FetchFailed, SettingsError, StoreUnavailable
+from visor.index.format.current_model import CurrentModel, read_current, write_current
 from visor.index.merge import garbage
 from visor.index.merge.merge import merge
 from visor.ingest import reindex
@@ -551,3 +551,11 @@ def test_an_empty_index_is_nobodys_and_is_served(tmp_path: Path, new: App) -> No
     service = ActiveIndex(new.search_service(), new.stores.documents, lambda fingerprint: None, freshness_s=0.0)()
     service.refresh()
     assert len(service.searcher) == 0
+
+
+def test_an_index_is_not_exported_before_its_reindex_is_complete(tmp_path: Path) -> None:
+    """The few items that the new model had embedded were exported, without a word about the others."""
+    with app_of(tmp_path, NEW) as app:
+        assert write_current(app.stores.documents, CurrentModel(current=OLD.fingerprint, building=NEW.fingerprint), 0)
+        with pytest.raises(SettingsError, match=r"The reindex to VISOR_MODEL.* is not complete.*visor reindex"):
+            app.exporter({})
