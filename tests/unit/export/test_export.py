@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -28,9 +29,10 @@ from scripts.golden.private_index import (
 from tests.unit.imaging.empty_pictures import scene
 
 import visor
+from visor.app import App
 from visor.cli.main import cli
 from visor.errors import BadRequest, Conflict, StoreError, VisorError
-from visor.export.export import site_in
+from visor.export.export import ExportReport, site_in
 from visor.export.files import DATA, GRACE_S, MANIFEST, ExportFiles, packed
 from visor.export.items import ItemWriter, without_paths
 from visor.export.rows import nibbles
@@ -39,7 +41,8 @@ from visor.index.format.facets import FacetColumns
 from visor.index.search.reader import IndexReader
 from visor.models.store import model_directory, read_manifest
 from visor.schema.items import FacetRow, FacetUpdate, IndexedItem, Item, Safety, ShardCommit, Tombstone
-from visor.storage import Stores
+from visor.settings import Settings
+from visor.storage import Stores, open_stores
 from visor.storage.local.objects import FolderObjects
 
 ROOT = Path(__file__).parents[3]
@@ -239,6 +242,18 @@ def test_only_its_own_files_are_deleted(stores: Stores, tmp_path: Path) -> None:
 def run(home: Path, *arguments: str) -> str:
     result = CliRunner().invoke(cli, arguments, env={"VISOR_HOME": str(home)})
     return str(result.exception if isinstance(result.exception, VisorError) else result.output)
+
+
+def test_the_command_says_what_is_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = dict.fromkeys(("index", "first_visit", "pages", "pictures", "model", "page"), 0)
+    report = ExportReport(images=5, bytes=sizes, written=1, written_bytes=9, removed=0, pictures=0, lost=1, unknown=2)
+    made = SimpleNamespace(snapshot=SimpleNamespace(images=5), write=lambda site, **_: report)
+    monkeypatch.setattr(App, "exporter", lambda *_, **__: made)
+    monkeypatch.setenv("VISOR_HOME", str(tmp_path))
+    open_stores(Settings(home=tmp_path)).objects.put("manifest", b"")
+    told = CliRunner().invoke(cli, ["export", str(tmp_path / "site")], catch_exceptions=False).stderr
+    assert "1 picture could not be read and will not be shown" in told
+    assert "2 items will not be shown: unsafe, or without a document (see `visor check`)" in told
 
 
 def test_the_command_says_what_is_missing(built_settings: visor.Settings, tmp_path: Path) -> None:
