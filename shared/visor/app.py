@@ -442,13 +442,22 @@ class App:
         """The exporter of the index as it is now, as files for a page without a server. Arguments as in `Exporter`.
 
         Raises:
-            ModelNotBuilt, SettingsError: The model or the page is missing, or the index is of another model.
+            ModelNotBuilt, SettingsError: The model or the page is missing, or the index is of another model; also while
+                a reindex to this one is under way.
         """
+        from visor.errors import SettingsError
         from visor.export.export import page_folder
+        from visor.index.format.current_model import is_searched
         from visor.search.item_cache import ItemCache
         from visor.web.site import PAGE
 
         self.check_model()
+        if not is_searched(self.stores.documents, self.fingerprint):
+            raise SettingsError(
+                f"The reindex to VISOR_MODEL, {self.settings.model}, is not complete: searches use the old index",
+                valid="The model of the index that is searched: `visor stats` names it",
+                remedy="Run `visor reindex` to its end, or set VISOR_MODEL to that model",
+            )
         page, items = page_folder(PAGE), ItemCache(self.stores.documents)
         return self._exporter(
             self._indexed(), items.get, page=page, config=config, read_image=self.read_image, originals=originals

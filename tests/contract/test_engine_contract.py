@@ -517,3 +517,24 @@ def test_postgres_whose_extension_comes_later_is_asked_anew(postgres_url: str, m
     assert [row.near.tolist() for row in engine.nearest("c_1", near, 1)] == [[1, 0, 0]]
     engine.drop("c_1")
     engine.close()
+
+
+def test_postgres_finds_the_rows_that_pass_far_from_the_query(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The index gives the nearest few hundred rows, none of which pass."""
+    from tests.contract.engines import pgvector
+
+    monkeypatch.setattr("visor.storage.engines.pgvector.EXACT_ROWS", 5)
+    engine = pgvector(postgres_url)
+    engine.create("c_1", 2)
+    turned = [np.array([math.cos(n / 1000), math.sin(n / 1000)], np.float32) for n in range(1500)]
+    full = np.zeros(1, np.float16)
+    engine.upsert(
+        "c_1", [Row(f"{n:032x}", 1, "s", (1 + n // 1400,), {}, b"", one, full) for n, one in enumerate(turned)]
+    )
+    engine._ask("set enable_sort = off")  # type: ignore[arg-type]  # else HNSW is used only for a large table
+    found = engine.nearest("c_1", turned[0], 20, [Clause((2,))])
+    assert [row.id for row in found] == [f"{n:032x}" for n in range(1400, 1420)]
+    engine.drop("c_1")
+    engine.close()

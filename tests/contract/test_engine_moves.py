@@ -89,6 +89,25 @@ def test_moving_there_and_back_loses_nothing(engine: VectorEngine, twin: EngineS
     assert twin.merge().images == 219, "a tombstone that moved along hides what comes late"
 
 
+@pytest.mark.parametrize("stops", [StoreUnavailable("It went away"), KeyboardInterrupt()], ids=["fails", "stopped"])
+def test_a_move_that_ends_early_can_be_done_again_at_once(
+    engine: VectorEngine, twin: EngineShop, monkeypatch: pytest.MonkeyPatch, stops: BaseException
+) -> None:
+    """Its claim to write kept every merge and move off for ten minutes."""
+    fill(twin, 30)
+    twin.merge()
+    mover(twin, engine).move_in()
+
+    def stop(*_: object, **__: object) -> None:
+        raise stops
+
+    with monkeypatch.context() as patch:
+        patch.setattr("visor.index.engine.moves.cut", stop)
+        with pytest.raises(type(stops)):
+            mover(twin, engine).move_out()
+    assert mover(twin, engine).move_out() == 30
+
+
 @pytest.mark.slow
 def test_ten_thousand_items_move_there_and_back(tmp_path: Path, twin: EngineShop) -> None:
     vectors = clustered(10_000)

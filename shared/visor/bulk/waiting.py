@@ -20,9 +20,8 @@ from visor.link_check.probe import is_web
 from visor.schema.items import Batch, Change
 from visor.storage import Stores
 from visor.storage.publish import BATCH_BYTES_MAX, decode_batch
-from visor.storage.queue import LETTERS_MAX, DeadLetter, Message, check_bodies
+from visor.storage.queue import BULK, LETTERS_MAX, DeadLetter, Message, check_bodies
 
-FOLDER = "bulk/"
 AT_ONCE, LEASE_S = 64, 900.0
 """Messages that are taken out of the index's own queue at once, and how long other processes cannot receive them."""
 
@@ -57,14 +56,14 @@ class WaitingBatches:
                 by_host[host_digest(url)].append(change)
             for host, changes in by_host.items():
                 part = Batch.of(batch.source, batch.run, tuple(changes))
-                names.append(f"{FOLDER}{host or '-'}.{sum(c.action != 'delete' for c in changes)}.{part.id}")
+                names.append(f"{BULK}{host or '-'}.{sum(c.action != 'delete' for c in changes)}.{part.id}")
                 self._objects.put(names[-1], msgspec.json.encode(part))
         return names
 
     def all(self) -> Iterator[Waiting]:
         """The waiting batches, by name."""
-        for info in self._objects.list(FOLDER):
-            host, pictures, _ = info.name.removeprefix(FOLDER).split(".")
+        for info in self._objects.list(BULK):
+            host, pictures, _ = info.name.removeprefix(BULK).split(".")
             yield Waiting(info.name, host.strip("-"), int(pictures))
 
     def waiting(self) -> int:

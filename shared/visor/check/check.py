@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 from visor.check.damage import CheckReport, Damage
 from visor.check.index_check import IndexCheck
+from visor.errors import CorruptObject
+from visor.index.format.current_model import read_current
+from visor.ingest.reindex import check_model
 from visor.schema.collections import FAILURES, ITEMS
 from visor.schema.items import ITEM_ID, is_live
 from visor.settings import Settings
@@ -22,7 +26,8 @@ def check_index(
     embed_and_merge: Callable[[], None],
     engine: Callable[[], VectorEngine | None] = lambda: None,
 ) -> CheckReport:
-    """Check an index whose stores nobody has used yet in this process, and repair it.
+    """Check an index whose stores nobody has used yet in this process, and repair it. During a reindex this is the new
+    index and the one that is searched.
 
     Args:
         stores: The stores of these settings, opened lazily.
@@ -31,14 +36,26 @@ def check_index(
 
     Raises:
         As `IndexCheck.run`.
+        SettingsError: The index is to be repaired with a model that is not its own.
     """
+
+    def look(*, repair: bool) -> list[Damage]:
+        searched = model
+        with suppress(CorruptObject):  # which is named
+            if repair:
+                check_model(stores.documents, model, settings.model)
+            state, _ = read_current(stores.documents)
+            searched = state.current if state is not None else model
+        checks = [IndexCheck(stores, one, repair, engine()) for one in dict.fromkeys([searched, model])]
+        return list(dict.fromkeys(damage for check in checks for damage in check.run()))
+
     found = _databases(settings, repair=repair)
     if not found or repair:
-        found += IndexCheck(stores, model, repair, engine()).run()
+        found += look(repair=repair)
     if not found or not repair:
         return CheckReport(found=tuple(found), left=tuple(found))
     embed_and_merge()
-    left = IndexCheck(stores, model, engine=engine()).run()
+    left = look(repair=False)
     concerned = list(dict.fromkeys(item for damage in found for item in damage.items if ITEM_ID.match(item)))
     items = stores.documents.get(ITEMS, concerned)
     failures = stores.documents.get(FAILURES, concerned)

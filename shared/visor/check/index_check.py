@@ -94,6 +94,7 @@ from visor.storage import Stores
 from visor.storage.documents import SERVER_TIME, WRITES_MAX, Delete, Document, Put, Write
 from visor.storage.engine import VectorEngine
 from visor.storage.publish import decode_batch, publish
+from visor.storage.queue import BULK
 from visor.storage.state_object import load_state
 
 SHAPES: dict[str, Any] = {
@@ -147,7 +148,7 @@ class IndexCheck:
             NewerFormat: A later Visor wrote something of this index; nothing was changed after it was found.
             Conflict: A merge or crawl ran meanwhile: check again.
         """
-        is_waiting = self.stores.queue.waiting() > 0
+        is_waiting = self.stores.queue.waiting() > 0 or any(self.stores.objects.list(BULK))
         broken = {collection: self._broken(collection) for collection in SHAPES}
         manifest = self._manifest()
         check_engine(manifest, self.engine.name if self.engine else "segments")
@@ -400,7 +401,7 @@ class IndexCheck:
         lost = {k for k, i in items.items() if _is_frame(i) and i.image_url.removeprefix(THUMBNAIL_SCHEME) not in whole}
         if lost:
             some = f"{len(lost)} video frames are missing or damaged"
-            self._note("frame", some, "Read their videos again: crawl their sources", sorted(lost))
+            self._note("frame", some, "Forget them: a crawl of their sources reads the videos again", sorted(lost))
         return lost
 
     def _links(self) -> set[str] | None:
@@ -453,7 +454,7 @@ class IndexCheck:
             if not forgotten:
                 continue
             some = f"{len(forgotten)} items that source {source} has listed are neither indexed nor recorded as failed"
-            remedy = f"Crawl it again: `visor crawl {shlex.quote(source)}`, or `visor index` with its folder"
+            remedy = f"Forget them: `visor crawl {shlex.quote(source)}`, or `visor index` with its folder, brings them"
             if self._note("forgotten item", some, remedy, forgotten):
                 seen.drop(forgotten)
                 # Without its checkpoint the source reads everything again.

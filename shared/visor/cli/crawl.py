@@ -75,7 +75,7 @@ def links_command(limit: int | None, budget_s: float | None, trusted: tuple[str,
     if report.frames:
         say(f"{report.frames} video frames that no item shows were deleted")
     if not report.finished:
-        say("The time is used up: run it again to continue")
+        say("The time, or what the free tier has left today, is used up: run it again later to continue")
 
 
 @click.group("dlq")

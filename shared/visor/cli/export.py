@@ -41,6 +41,8 @@ def export_command(folder: Path, title: str, originals: bool, as_json: bool) -> 
     sizes = {name: f"{size / 1e6:,.1f} MB" for name, size in report.bytes.items()}
     if report.lost:
         say(f"{counted(report.lost, 'picture')} could not be read and will not be shown")
+    if report.unknown:
+        say(f"{counted(report.unknown, 'item')} will not be shown: unsafe, or without a document (see `visor check`)")
     say(f"{counted(report.images, 'image')}: {report.written:,} files written, {report.written_bytes / 1e6:,.1f} MB")
     say(
         f"A first visit loads {sizes['first_visit']} of the index and {sizes['model']} of the model; the whole index "

@@ -203,7 +203,9 @@ def compact_command(budget_s: float | None, relearn: bool, texts: bool, as_json:
     from visor.app import App
     from visor.storage import existing
 
-    report = App(existing(Settings.read())).merge(
+    app = App(existing(Settings.read()))
+    app.check_model()
+    report = app.merge(
         budget_s=budget_s,
         relearn=relearn,
         fill=texts,
@@ -274,9 +276,11 @@ def engine_show_command(as_json: bool) -> None:
     """Show where the vectors of the index are, and how many there are."""
     from visor.app import App
     from visor.index.format.manifest import read_manifest
+    from visor.ingest.reindex import check_model
     from visor.storage import existing
 
     with App(existing(Settings.read())) as app:
+        check_model(app.stores.documents, app.fingerprint, app.settings.model)
         manifest, unmerged = read_manifest(app.stores.objects, app.fingerprint)[0], app.unmerged()
     entry = manifest.engine if manifest else None
     found = {
@@ -305,6 +309,7 @@ def engine_migrate_command(target: str, as_json: bool) -> None:
     from visor.storage import existing
 
     with App(existing(Settings.read())) as app:
+        app.check_model(everywhere=True)
         images, unmerged = app.migrate(target, progress=say), app.unmerged()
     if as_json:
         print_json({"engine": target, "images": images, "unmerged": unmerged})

@@ -138,7 +138,7 @@ class Exporter:
         projection = self.snapshot.space if isinstance(self.snapshot.space, Projection) else None
         is_measured_full = calibration.is_fitted and calibration.space is None and self.snapshot.images <= FULL_KEPT_MAX
         is_across = calibration.across is not None and calibration.across.is_on
-        model_bytes = self._model(files, closer=is_across)
+        model, model_bytes = self._model(files, closer=is_across)
         has_vectors = projection is None or is_measured_full
         writer = PartWriter(files, self.snapshot, has_vectors=has_vectors, is_across=is_across)
         shown = ItemWriter(files, self.read_image, self.settings.pixels_max, self.originals)
@@ -176,6 +176,8 @@ class Exporter:
             for path in sorted(self.page.glob("*.*")):
                 if path.name != CONFIG:
                     files.put(path.name, path.read_bytes())
+        # Devices embed with it: next to the manifest before, it would make vectors of another model.
+        files.put(f"{DATA}model.json", model)
         removed = files.publish(manifest)
         return ExportReport(
             images=self.snapshot.images,
@@ -210,8 +212,9 @@ class Exporter:
                 files.put(name, path.read_bytes())
         return size
 
-    def _model(self, files: ExportFiles, *, closer: bool) -> int:
-        """The description of the model, and its networks as stored here: a device checks and unpacks them."""
+    def _model(self, files: ExportFiles, *, closer: bool) -> tuple[bytes, int]:
+        """The description of the model, and the bytes of its networks as stored here: a device checks and unpacks
+        them."""
         manifest = read_manifest(self.model)
         described = device_model(manifest, closer=closer)
         stored = {file.sha256: file for file in manifest.files}
@@ -228,11 +231,7 @@ class Exporter:
             # A merge has no networks. Then the server embeds pictures.
             described, lying = device_model(manifest, allowed=False), []
         size = sum(file.size_bytes for file in lying)
-        files.put(
-            f"{DATA}model.json",
-            msgspec.json.encode(msgspec.structs.replace(described, files=tuple(lying), size_bytes=size)),
-        )
-        return size
+        return msgspec.json.encode(msgspec.structs.replace(described, files=tuple(lying), size_bytes=size)), size
 
     def _read(self, file: NetworkFile) -> bytes:
         return check_file(self.model, file).read_bytes()

@@ -22,6 +22,7 @@ from visor.export.items import ShownItem
 from visor.free_tier.cost_model import PUBLISHED_FILE_S
 from visor.free_tier.quota import Meter
 from visor.index.format.container import Container
+from visor.index.format.current_model import is_searched
 from visor.index.format.ids import id_text
 from visor.index.format.segment import Segment
 from visor.index.merge.policy import MergePolicy
@@ -64,11 +65,13 @@ class Publisher:
     now: float
 
     def publish(self, snapshot: Snapshot) -> ExportReport | None:
-        """Publish it if that is due and within the free tier; None where it is not, or where part of it cannot be read:
-        what was published before has that."""
+        """Publish it if that is due and within the free tier; None where it is not, where part of it cannot be read, or
+        where a reindex is not complete: what was published before has all."""
         stored = self.documents.get(SITES, [KEY]).get(KEY)
         last = msgspec.convert(stored.data, Publication) if stored else None
         if not (snapshot.images or snapshot.notice) or (last is not None and not self._is_due(last, snapshot)):
+            return None
+        if not is_searched(self.documents, self.model):
             return None
         if snapshot.notice is not None:
             LOG.warning("The index is not published now: %s", snapshot.notice)

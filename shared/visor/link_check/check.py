@@ -152,14 +152,15 @@ class LinkCheck:
         urls = {url: is_picture for case in cases for url, is_picture in _urls(case.item)}
         looks = probe_all(
             self.fetcher,
-            urls,
+            {_without_part(url): is_picture for url, is_picture in urls.items()},
             lambda: self.clock() >= self._ends_at,
             self.sleep,
             good={part: state.good for part, state in self.state.hosts.items()},
             stopped=self._stopped,
             trusted=self.state.trusted,
         )
-        statuses = {url: status for look in looks.values() for url, status in look.statuses.items()}
+        pages = {url: status for look in looks.values() for url, status in look.statuses.items()}
+        statuses = {url: _of_part(url, pages[_without_part(url)]) for url in urls}
         for part, look in looks.items():
             self.state.see_host(part, look, self._today.isoformat())
             if look.condition:
@@ -283,6 +284,18 @@ def _change(case: LinkCase, after: Item, *, is_gone: bool) -> Change | None:
         return None
     same_picture = case.is_live and after.image_url == item.image_url
     return Change(action="update" if same_picture else "embed", item=after, version=version)
+
+
+def _without_part(url: str) -> str:
+    """The URL without its fragment: what servers see. Moments of a video, say, are one page of it."""
+    return url.partition("#")[0]
+
+
+def _of_part(url: str, status: UrlStatus) -> UrlStatus:
+    """The status of a URL, given that of the page: a moved page has its parts still, unless it says where to go."""
+    if status.state != "moved" or "#" in status.moved_to:
+        return status
+    return status._replace(moved_to=status.moved_to + url[len(_without_part(url)) :])
 
 
 def _urls(item: Item) -> list[tuple[str, bool]]:

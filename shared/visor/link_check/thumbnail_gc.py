@@ -2,8 +2,9 @@
 
 They are left by deleted items, changed videos and killed runs. A frame's name begins with its item's id, so the item's
 document shows whether it is in use. If it is not, its item may still wait in the queue: the frame is deleted only if
-the previous sweep found it unused, too. A sweep costs a listing and a read per frame; its progress is one object,
-`frames.json`.
+the previous sweep found it unused, too. Frames of items that may come back stay: those whose page is gone, and those
+that are to be embedded on another try. A sweep costs a listing, a read per frame and another for each that no item
+shows; its progress is one object, `frames.json`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from itertools import islice
 import msgspec
 
 from visor.image_readers.thumbnails import FOLDER, ID_LENGTH, THUMBNAIL_SCHEME
-from visor.schema.collections import ITEMS
+from visor.link_check.state import LinkState
+from visor.schema.collections import FAILURES, ITEMS
 from visor.storage.documents import DocumentStore
 from visor.storage.objects import ObjectStore
 from visor.storage.state_object import load_state
@@ -40,6 +42,7 @@ def sweep_frames(objects: ObjectStore, documents: DocumentStore, *, now: float) 
 
     Raises:
         Conflict: Another sweep ran meanwhile; what was deleted was free to go anyway.
+        CorruptObject: The state of the link check, which names items that may come back, cannot be read.
     """
     state, generation = load_state(objects, OBJECT, SweepState(), newest_format=1)
     today = datetime.fromtimestamp(now, UTC).date()
@@ -47,7 +50,9 @@ def sweep_frames(objects: ObjectStore, documents: DocumentStore, *, now: float) 
         return 0
     names = (info.name.removeprefix(FOLDER) for info in objects.list(FOLDER))
     looked_at = list(islice((name for name in names if name > state.after), FRAMES_MAX))
-    shown = _shown(documents, looked_at)
+    gone = (one.item.image_url for one in LinkState.load(objects)[0].problems.values() if one.item is not None)
+    shown = _pictures(documents, ITEMS, "item", looked_at) | {url.removeprefix(THUMBNAIL_SCHEME) for url in gone}
+    shown |= _pictures(documents, FAILURES, "wanted", [name for name in looked_at if name not in shown])
     deleted = 0
     for name in looked_at:
         since = state.unshown.pop(name, None)
@@ -64,12 +69,10 @@ def sweep_frames(objects: ObjectStore, documents: DocumentStore, *, now: float) 
     return deleted
 
 
-def _shown(documents: DocumentStore, names: list[str]) -> set[str]:
-    """Those of the frames that are their item's picture."""
-    shown = set()
+def _pictures(documents: DocumentStore, collection: str, part: str, names: list[str]) -> set[str]:
+    """Those of the frames that are the picture of the item in that part of their document."""
+    pictures = set()
     for start in range(0, len(names), READ_AT_ONCE):
-        some = names[start : start + READ_AT_ONCE]
-        found = documents.get(ITEMS, sorted({name[:ID_LENGTH] for name in some}))
-        pictures = {document.data.get("item", {}).get("image_url") for document in found.values()}
-        shown |= {name for name in some if THUMBNAIL_SCHEME + name in pictures}
-    return shown
+        ids = sorted({name[:ID_LENGTH] for name in names[start : start + READ_AT_ONCE]})
+        pictures |= {(one.data.get(part) or {}).get("image_url") for one in documents.get(collection, ids).values()}
+    return {name for name in names if THUMBNAIL_SCHEME + name in pictures}

@@ -22,6 +22,9 @@ from typing import Final, Protocol
 BODY_BYTES_MAX: Final = 2_000_000
 """Pub/Sub accepts 10,000,000 in a request, but its emulator's clients receive at most 4,194,304 in an answer."""
 
+BULK: Final = "bulk/"
+"""Folder of the objects in which the batches of a bulk wait, beside the queue (`visor.bulk.waiting`)."""
+
 LETTERS_MAX: Final = 10_000
 """Dead letters that are read at once."""
 

@@ -29,7 +29,7 @@ from visor.bulk.run import (
     run,
     waiting_of,
 )
-from visor.bulk.waiting import FOLDER, Waiting, WaitingBatches, host_digest, joined, pictures_by_host
+from visor.bulk.waiting import Waiting, WaitingBatches, host_digest, joined, pictures_by_host
 from visor.cli.bulk import _list
 from visor.cli.index import tell_stopped_bulk
 from visor.errors import NotFound, SettingsError, VisorError
@@ -41,6 +41,7 @@ from visor.settings import Settings
 from visor.storage import Stores
 from visor.storage.documents import Put
 from visor.storage.publish import decode_batch, publish
+from visor.storage.queue import BULK
 
 URLS = (
     "https://a.example/1.jpg", "https://b.example/2.jpg", "https://a.example/3.jpg", "https://a.example:8443/4.jpg",
@@ -99,7 +100,7 @@ def test_a_damaged_batch_becomes_a_dead_letter_of_the_index(waiting: WaitingBatc
 
 @pytest.mark.parametrize(("lanes", "most"), [(1, 1), (2, 2), (4, 4)])
 def test_a_host_has_its_lanes_and_what_asks_none_has_no_limit(lanes: int, most: int) -> None:
-    batches = [Waiting(f"{FOLDER}{host}{n}", host, 64) for host in ("aa", "bb", "") for n in range(9)]
+    batches = [Waiting(f"{BULK}{host}{n}", host, 64) for host in ("aa", "bb", "") for n in range(9)]
     found = Counter(lane for lane, _ in lanes_of(batches, lanes))
     for host in ("aa", "bb"):
         of_host = [count for lane, count in found.items() if lane.startswith(host + ".")]
@@ -125,7 +126,7 @@ def test_small_batches_are_embedded_together_and_their_items_are_the_same(waitin
     publish(waiting, [change(f"https://{n}.example/1.jpg") for n in range(150)], run="r")
     publish(waiting, [change("https://1.example/1.jpg", version=8), change("https://x.example/1.jpg")], run="other")
     waiting.publish([msgspec.json.encode(Batch.of("shop", "r", (change("https://1.example/1.jpg", version=9),)))])
-    waiting._objects.put(f"{FOLDER}-.1.broken", b"no batch")
+    waiting._objects.put(f"{BULK}-.1.broken", b"no batch")
     names = [one.name for one in waiting.all()]
     found = list(waiting.gathered(names, 64))
     assert sorted(one.id for some in found for one in some) == sorted(names)

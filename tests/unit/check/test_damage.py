@@ -18,6 +18,7 @@ from tests.unit.ingest.test_pipeline_embed import drawing
 from tests.unit.ingest.test_pipeline_reindex import OLD as MODEL
 
 from visor.app import App
+from visor.bulk.run import bulk_app
 from visor.cli.doctor import _index, _try
 from visor.cli.main import cli, main
 from visor.errors import VisorError
@@ -162,6 +163,23 @@ def test_a_lost_frame_is_named_and_its_item_forgotten(
     assert "video frames are missing or damaged" in run("check", "--repair").output
     with App(Settings.read()) as app:
         assert not len(SeenSet.load(app.stores.objects, "film"))
+
+
+def test_what_waits_for_a_stopped_bulk_is_not_lost(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A repair called its items lost, and sent them to be crawled again."""
+    pictures = set_up(tmp_path, monkeypatch)
+    for number in range(3):
+        (pictures / f"{number}.png").write_bytes(drawing(number))
+    app = bulk_app(Settings.read())
+    app.crawl(app.open_folder(pictures))
+    checked = run("check", "--repair")
+    assert checked.exit_code == 0, checked.output
+    with open_stores(Settings.read()) as stores:
+        assert len(SeenSet.load(stores.objects, app.open_folder(pictures).name)) == 3
+        harmed("bulk/")(stores)
+    said = run("check", "--repair").output
+    assert "3 items that source pictures has listed" in said
+    assert "Done: Forget them: `visor crawl pictures`, or `visor index` with its folder, brings them" in said
 
 
 def test_a_healthy_index_is_called_so(healthy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,27 +9,41 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
-from scripts.golden.private_index import DIMENSION, item_id, make_export, open_index, put_commit, rows_of
+from scripts.golden.private_index import (
+    DIMENSION,
+    MODEL,
+    exporter_of,
+    item_id,
+    make_export,
+    open_index,
+    put_commit,
+    rows_of,
+)
 from tests.unit.imaging.empty_pictures import scene
 
 import visor
+from visor.app import App
 from visor.cli.main import cli
-from visor.errors import BadRequest, Conflict, VisorError
-from visor.export.export import site_in
+from visor.errors import BadRequest, Conflict, StoreError, VisorError
+from visor.export.export import ExportReport, site_in
 from visor.export.files import DATA, GRACE_S, MANIFEST, ExportFiles, packed
 from visor.export.items import ItemWriter, without_paths
 from visor.export.rows import nibbles
 from visor.index.format.container import Container
 from visor.index.format.facets import FacetColumns
+from visor.index.search.reader import IndexReader
 from visor.models.store import model_directory, read_manifest
 from visor.schema.items import FacetRow, FacetUpdate, IndexedItem, Item, Safety, ShardCommit, Tombstone
-from visor.storage import Stores
+from visor.settings import Settings
+from visor.storage import Stores, open_stores
+from visor.storage.local.objects import FolderObjects
 
 ROOT = Path(__file__).parents[3]
 
@@ -96,6 +110,37 @@ def test_what_is_gone_leaves_no_trace(stores: Stores, tmp_path: Path) -> None:
         assert found == [True, False], word
     # Nor does what nobody may know: feedback on other queries, and whose photos were learned from.
     assert not any(b"vector:" in unpacked(p) or b"secret" in unpacked(p) for p in tmp_path.rglob("*.vsr"))
+
+
+def test_an_export_of_another_model_that_stops_leaves_the_one_before_whole(
+    stores: Stores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its page embedded with the new model, and every search was refused."""
+    site = tmp_path / "site"
+    make_export(stores, tmp_path, site)
+    before = files_of(site)
+    update = FacetUpdate(id=item_id(40), version=5, facets=FacetRow(collection="other"))
+    put_commit(stores, "e", ShardCommit(batch="e", updates=(update,)))
+    news = IndexReader(stores.objects, stores.documents, MODEL).poll()
+    assert news is not None
+    exporter = exporter_of(news.snapshot, stores, tmp_path)
+    described = tmp_path / "model" / "model.json"
+    described.write_bytes(described.read_bytes().replace(f'"fingerprint":"{MODEL}"'.encode(), b'"fingerprint":"new"'))
+    put = FolderObjects.put
+
+    def full(site: FolderObjects, name: str, data: bytes, **options: Any) -> Any:
+        if name.endswith(".vsr"):
+            raise StoreError("The disk is full")
+        return put(site, name, data, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FolderObjects, "put", full)
+        with site_in(site) as files, pytest.raises(StoreError, match="previous export is whole"):
+            exporter.write(files, now=1)
+    assert files_of(site) == before
+    with site_in(site) as files:
+        exporter.write(files, now=1)
+    assert json.loads((site / "data" / "model.json").read_bytes())["fingerprint"] == "new"
 
 
 @pytest.mark.slow
@@ -197,6 +242,18 @@ def test_only_its_own_files_are_deleted(stores: Stores, tmp_path: Path) -> None:
 def run(home: Path, *arguments: str) -> str:
     result = CliRunner().invoke(cli, arguments, env={"VISOR_HOME": str(home)})
     return str(result.exception if isinstance(result.exception, VisorError) else result.output)
+
+
+def test_the_command_says_what_is_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = dict.fromkeys(("index", "first_visit", "pages", "pictures", "model", "page"), 0)
+    report = ExportReport(images=5, bytes=sizes, written=1, written_bytes=9, removed=0, pictures=0, lost=1, unknown=2)
+    made = SimpleNamespace(snapshot=SimpleNamespace(images=5), write=lambda site, **_: report)
+    monkeypatch.setattr(App, "exporter", lambda *_, **__: made)
+    monkeypatch.setenv("VISOR_HOME", str(tmp_path))
+    open_stores(Settings(home=tmp_path)).objects.put("manifest", b"")
+    told = CliRunner().invoke(cli, ["export", str(tmp_path / "site")], catch_exceptions=False).stderr
+    assert "1 picture could not be read and will not be shown" in told
+    assert "2 items will not be shown: unsafe, or without a document (see `visor check`)" in told
 
 
 def test_the_command_says_what_is_missing(built_settings: visor.Settings, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from visor.errors import StoreError
 from visor.export.export import page_rows
 from visor.export.publish import KEY, WAIT_MAX_S, Publisher
 from visor.free_tier.quota import Meter
+from visor.index.format.current_model import CurrentModel, read_current, write_current
 from visor.index.merge.merge import merge
 from visor.index.search.reader import IndexReader
 from visor.index.search.snapshot import Snapshot
@@ -106,6 +107,16 @@ def test_an_index_of_which_a_part_cannot_be_read_is_neither_published_nor_export
     site.snapshot = whole  # type: ignore[method-assign]
     assert site.publish(after_s=DAY_S + 1).images == before - 1, "which it deleted"
     assert "another name" in site.titles()
+
+
+def test_a_reindex_is_published_once_it_is_complete(site: Site) -> None:
+    """The few items that the new model had embedded replaced the whole index."""
+    assert write_current(site.stores.documents, CurrentModel(current="old", building=MODEL), 0)
+    assert site.publish() is None
+    assert not (site.root / "data").exists()
+    _, revision = read_current(site.stores.documents)
+    assert write_current(site.stores.documents, CurrentModel(current=MODEL, previous="old"), revision)
+    assert site.publish().images == 298
 
 
 def test_only_what_changed_is_read_and_written(site: Site) -> None:

@@ -20,8 +20,9 @@ from werkzeug.test import EnvironBuilder
 
 from visor.app import App
 from visor.check.index_check import IndexCheck
-from visor.errors import FetchFailed, StoreUnavailable
-from visor.index.format.current_model import read_current
+from visor.errors import FetchFailed, SettingsError, StoreUnavailable
+from visor.index.format.current_model import CurrentModel, read_current, write_current
+from visor.index.format.manifest import read_manifest
 from visor.index.merge import garbage
 from visor.index.merge.merge import merge
 from visor.ingest import reindex
@@ -409,6 +410,28 @@ def test_an_item_that_the_old_model_embeds_after_the_switch_is_found_by_check(ol
     completed(new)
 
 
+def test_a_check_during_a_reindex_reads_the_index_that_is_searched(old: App, new: App) -> None:
+    """It called the index whole, where a search said that a part is missing and that the check says what to do."""
+    new.reindex()
+    work(new, batches=1)
+    new.merge()
+    manifest, _ = read_manifest(old.stores.objects, OLD.fingerprint)
+    assert manifest is not None
+    old.stores.objects.delete(manifest.segments[0].name)
+    assert [damage.kind for damage in new.check().found] == ["segment", "item without a vector"]
+    assert new.check(repair=True).left == ()
+    work(new)
+    new.merge()
+    completed(new)
+
+
+def test_a_repair_with_a_model_that_is_not_the_indexs_is_refused(old: App, new: App) -> None:
+    """It would embed what is lost for an index that nobody searches."""
+    assert new.check().found == ()
+    with pytest.raises(SettingsError, match="This index is searched with model old-model, and VISOR_MODEL is"):
+        new.check(repair=True)
+
+
 @pytest.mark.slow
 def test_what_was_given_up_at_the_switch_is_embedded_by_a_reindex_back(
     old: App, new: App, monkeypatch: pytest.MonkeyPatch
@@ -551,3 +574,11 @@ def test_an_empty_index_is_nobodys_and_is_served(tmp_path: Path, new: App) -> No
     service = ActiveIndex(new.search_service(), new.stores.documents, lambda fingerprint: None, freshness_s=0.0)()
     service.refresh()
     assert len(service.searcher) == 0
+
+
+def test_an_index_is_not_exported_before_its_reindex_is_complete(tmp_path: Path) -> None:
+    """The few items that the new model had embedded were exported, without a word about the others."""
+    with app_of(tmp_path, NEW) as app:
+        assert write_current(app.stores.documents, CurrentModel(current=OLD.fingerprint, building=NEW.fingerprint), 0)
+        with pytest.raises(SettingsError, match=r"The reindex to VISOR_MODEL.* is not complete.*visor reindex"):
+            app.exporter({})

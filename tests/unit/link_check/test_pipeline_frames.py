@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from tests.unit.sources.test_sources_video import scene, video
 
@@ -13,9 +14,14 @@ from visor.errors import SourceError
 from visor.image_readers.thumbnails import put_thumbnail
 from visor.ingest.worker import Worker
 from visor.link_check import thumbnail_gc as frames
+from visor.link_check.state import OBJECT as LINKS
+from visor.link_check.state import LinkProblem, LinkState
 from visor.link_check.thumbnail_gc import EVERY_DAYS, sweep_frames
 from visor.models.embedder import Embedder
+from visor.schema.collections import FAILURES, ITEMS
+from visor.schema.items import Failure, IndexedItem, as_document, is_live
 from visor.settings import Settings
+from visor.storage.documents import Delete, Put
 
 WEEK = EVERY_DAYS * 86_400.0
 
@@ -78,6 +84,27 @@ def test_frames_that_wait_to_be_embedded_stay(film: Film) -> None:
 def test_frames_of_a_run_that_was_killed_are_deleted(film: Film) -> None:
     put_thumbnail(film.app.stores.objects, "film", "7", b"a picture")
     assert (film.sweep(), film.sweep(), film.kept) == (0, 1, 0)
+
+
+def test_frames_of_items_that_may_come_back_stay(film: Film) -> None:
+    """A film's page answers again after a month, or a setting changes: then the frame could no longer be read."""
+    film.crawl()
+    stores = film.app.stores
+    first, second, *_ = (
+        msgspec.convert(one.data, IndexedItem).item for one in stores.documents.query(ITEMS) if is_live(one.data)
+    )
+    state, generation = LinkState.load(stores.objects)
+    state.problems[first.id] = LinkProblem(source="film", next="2026-01-01", state="gone", item=first)
+    state.save(stores.objects, generation)
+    failure = Failure(item=second.id, source="film", image_url=second.image_url, version=9, batch="b",
+                      code="image_too_small", reason="It is small", retriable=False, at="", wanted=second)  # fmt: skip
+    put = Put(collection=FAILURES, key=second.id, data=as_document(failure))
+    gone = [Put(collection=ITEMS, key=one.id, data={"version": 9, "gone": True}) for one in (first, second)]
+    stores.documents.commit([put, *gone])
+    assert (film.sweep(), film.sweep(), film.sweep(), film.kept) == (0, 0, 0, 4)
+    stores.objects.delete(LINKS)
+    stores.documents.commit([Delete(collection=FAILURES, key=second.id)])
+    assert (film.sweep(), film.sweep(), film.kept) == (0, 2, 2)
 
 
 def test_a_sweep_happens_once_a_week_and_goes_on_where_it_was(film: Film, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,12 +38,13 @@ PNG = {"Content-Type": "image/png"}
 
 @dataclass
 class Shop:
-    """A feed of six products; 0 and 1 show one picture. Pictures are at `/N.png`, pages at `/p/N`."""
+    """A feed of six products; 0 and 1 show one picture. Pictures are at `/N.png`, pages at `/p/N` or at `page`."""
 
     settings: Settings
     embedder: Embedder
     answers: dict[str, Reply] = field(default_factory=dict)
     price: int = 5
+    page: str = "/p/{}"
     now: float = 1_800_000_000.0
     keys: tuple[str, ...] = ("0", "1", "2", "3", "4", "5")
 
@@ -52,7 +53,7 @@ class Shop:
             return self.answers[request.path]
         name = request.path.rpartition("/")[2].removesuffix(".png")
         if request.path == "/feed":
-            rows = [f"{n}\tNumber {n}\t/{n}.png\t/p/{n}\t{self.price} USD" for n in self.keys]
+            rows = [f"{n}\tNumber {n}\t/{n}.png\t{self.page.format(n)}\t{self.price} USD" for n in self.keys]
             return Reply("\n".join(["id\ttitle\timage_link\tlink\tprice", *rows]).encode())
         if request.path.startswith(("/p/", "/q/")):
             return Reply(b"<html>A page</html>", headers={"Content-Type": "text/html"})
@@ -225,6 +226,22 @@ def test_what_moved_for_good_is_followed_and_what_moved_for_now_is_not(anywhere:
     assert item is not None
     assert (shop.path("4"), item.page_url, item.price) == ("/new.png", f"{shop.server.url}/q/4", 7.0)
     assert shop.best(4).item.image_url == f"{shop.server.url}/new.png"
+
+
+def test_parts_of_one_page_are_one_link(shop: Shop) -> None:
+    """Six moments of a film counted as six pages that answer alike, and a single one lost its moment in a move."""
+    shop.page = "/film#t={}"
+    shop.crawl()
+    shop.moves("/film", "/q/film")
+    before = len(shop.server.requests)
+    report = shop.check()
+    assert (report.moved, report.hosts) == (6, {})
+    assert [request.path for request in shop.server.requests[before:]].count("/film") == 1
+    items = [shop.item(key) for key in shop.keys]
+    assert [one.page_url for one in items if one] == [f"{shop.server.url}/q/film#t={key}" for key in shop.keys]
+    shop.now += DAY
+    shop.dies("/q/film")
+    assert [report.gone for report in shop.days(2)] == [0, 6]
 
 
 REFUSALS = [Reply(status=403), Reply(status=429, headers={"Retry-After": "1"}), Reply(b"<html>", status=429)]
@@ -465,6 +482,8 @@ def test_the_command_prints_what_it_did(shop: Shop, monkeypatch: pytest.MonkeyPa
     assert json.loads(result.stdout) == {"checked": 3}
     again = CliRunner().invoke(cli, ["links"], catch_exceptions=False)
     assert "3 items checked: 0 moved" in again.stderr
+    late = CliRunner().invoke(cli, ["links", "--budget-s", "0"], catch_exceptions=False)
+    assert "The time, or what the free tier has left today, is used up: run it again later" in late.stderr
 
 
 def reads(app: App) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import lzma
 import os
 import tarfile
 import threading
@@ -14,10 +15,11 @@ from typing import Any
 from unittest.mock import Mock
 
 import click
+import numpy as np
 import pytest
 
 from visor.cli.main import cli, main
-from visor.errors import Conflict, CorruptObject, NewerFormat, NotFound, VisorError
+from visor.errors import Conflict, CorruptObject, NewerFormat, NotFound, StoreUnavailable, VisorError
 from visor.settings import Settings
 from visor.storage import Stores, open_stores
 from visor.storage.documents import Put
@@ -108,6 +110,39 @@ def test_a_damaged_backup_makes_no_index(tmp_path: Path, damage: object, error: 
     with pytest.raises(error):
         restore(tmp_path, "again", tmp_path / "one.tar")
     assert sorted(path.name for path in (tmp_path / "indexes").iterdir()) == ["mine"]
+
+
+def test_a_damaged_compressed_backup_makes_no_index(tmp_path: Path) -> None:
+    with open_stores(Settings(home=tmp_path, index="mine")) as stores:
+        stores.objects.put("segments/a", np.random.default_rng(0).bytes(100_000))
+        back_up(tmp_path, "mine", tmp_path / "one.tar")
+    pressed = bytearray(lzma.compress((tmp_path / "one.tar").read_bytes()))
+    pressed[len(pressed) // 2] ^= 1
+    (tmp_path / "one.tar.xz").write_bytes(pressed)
+    with pytest.raises(CorruptObject, match="cannot be read as a backup"):
+        restore(tmp_path, "again", tmp_path / "one.tar.xz")
+
+
+def test_a_full_disk_is_no_fault_of_the_backup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open_stores(Settings(home=tmp_path, index="mine")):
+        back_up(tmp_path, "mine", tmp_path / "one.tar")
+
+    def extractall(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tarfile.TarFile, "extractall", extractall)
+    with pytest.raises(StoreUnavailable, match=r"could not be unpacked .*: No space left on device.*Make room"):
+        restore(tmp_path, "again", tmp_path / "one.tar")
+    assert sorted(path.name for path in (tmp_path / "indexes").iterdir()) == ["mine"]
+
+
+def test_a_database_that_cannot_be_copied_is_named(tmp_path: Path) -> None:
+    with open_stores(Settings(home=tmp_path, index="mine")) as stores:
+        stores.documents.commit([Put(collection="items", key="a", data={"title": "a document"})])
+    (tmp_path / "indexes" / "mine" / "documents.sqlite").write_bytes(b"no database" * 1000)
+    with pytest.raises(CorruptObject, match=r"documents\.sqlite is not a readable SQLite database"):
+        back_up(tmp_path, "mine", tmp_path / "one.tar")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["indexes"]
 
 
 def test_what_a_newer_visor_wrote_is_said_so(tmp_path: Path) -> None:

@@ -353,3 +353,57 @@ def test_a_database_that_cannot_be_looked_at_is_not_called_damaged(
         with pytest.raises(StoreUnavailable, match="could not be used: database is locked"):
             local_sqlite.damage(path, local_documents.MIGRATIONS)
     assert local_sqlite.damage(path, local_documents.MIGRATIONS) == ""
+
+
+def test_a_full_disk_is_not_called_damage(tmp_path: Path) -> None:
+    """SQLite cannot even read then: it needs a small file next to the database."""
+    path = tmp_path / "documents.sqlite"
+    SqliteDocuments(path).close()
+    code = (
+        "import pathlib, resource, signal; from visor.storage.local import documents, sqlite; "
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (9_000, 9_000)); "
+        f"print(sqlite.damage(pathlib.Path({str(path)!r}), documents.MIGRATIONS))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.returncode) == ("", 1)
+    assert "StoreUnavailable" in done.stderr
+    assert "could not be used: disk I/O error. Valid: A disk with free space" in done.stderr
+
+
+@pytest.fixture
+def damaged(tmp_path: Path) -> Path:
+    """A database of 2,000 documents, one page of which is overwritten."""
+    path = tmp_path / "documents.sqlite"
+    with contextlib.closing(SqliteDocuments(path)) as documents:
+        for start in range(0, 2000, 100):
+            puts = [Put(collection="items", key=f"{start + n:032x}", data={"x": "y" * 500}) for n in range(100)]
+            documents.commit(puts)
+    data = bytearray(path.read_bytes())
+    middle = len(data) // 8192 * 4096
+    data[middle : middle + 4096] = b"\x5a" * 4096
+    path.write_bytes(data)
+    return path
+
+
+def test_a_repair_of_a_database_that_a_full_disk_or_its_end_stops_leaves_it_as_it_was(damaged: Path) -> None:
+    """What was copied by then passed for the whole database, and the next repair deleted the vectors of the others."""
+    before = damaged.read_bytes()
+    killed = "import os, sys; sys.addaudithook(lambda what, _: what in ('os.link', 'os.rename') and os._exit(9))"
+    full = (
+        "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))"
+    )
+    for stopped, said in ((full, "StoreUnavailable"), (killed, "")):
+        code = (
+            "import pathlib; from visor.storage.local import documents, sqlite; "
+            f"{stopped}; sqlite.salvage(pathlib.Path({str(damaged)!r}), documents.MIGRATIONS)"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+        assert done.returncode in (1, 9), done.stderr
+        assert said in done.stderr
+        assert damaged.read_bytes() == before
+    old = local_sqlite.salvage(damaged, local_documents.MIGRATIONS)
+    assert old.read_bytes() == before
+    assert {path.name for path in damaged.parent.iterdir()} == {damaged.name, old.name}
+    with contextlib.closing(SqliteDocuments(damaged)) as documents:
+        assert len(documents.query("items")) > 1900

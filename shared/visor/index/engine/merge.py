@@ -14,7 +14,7 @@ import re
 import secrets
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -80,8 +80,14 @@ class EngineMerge(Merge):
 
     def run(self, budget_s: float | None, relearn: bool) -> MergeReport:
         """As `Merge.run`; a merge that fails lets others write at once."""
-        try:
+        with self._released_on_failure():
             return super().run(budget_s, relearn)
+
+    @contextmanager
+    def _released_on_failure(self) -> Iterator[None]:
+        """Give up the claim to write if the block fails or is interrupted."""
+        try:
+            yield
         except BaseException:
             with suppress(VisorError):
                 self._release(self.entry)

@@ -66,6 +66,10 @@ class EngineMove(EngineMerge):
 
     def move_out(self) -> int:
         """Make segments from all rows of the collection, and drop it; returns how many rows there are."""
+        with self._released_on_failure():
+            return self._move_out()
+
+    def _move_out(self) -> int:
         self.index.load()
         manifest, space, now = self.index.manifest, self.index.space, self.clock()
         if manifest is None or manifest.engine is None:

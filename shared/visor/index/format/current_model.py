@@ -47,6 +47,12 @@ def read_current(documents: DocumentStore) -> tuple[CurrentModel | None, int]:
     return as_record(found[KEY].data, CurrentModel), found[KEY].revision
 
 
+def is_searched(documents: DocumentStore, model: str) -> bool:
+    """Whether searches use the index of `model`, not one that a reindex replaces by it. True before the first merge."""
+    state, _ = read_current(documents)
+    return state is None or state.current == model
+
+
 def write_current(documents: DocumentStore, state: CurrentModel, revision: int) -> bool:
     """Replace exactly that revision (0: create). False if another process was faster."""
     try:

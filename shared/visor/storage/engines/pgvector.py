@@ -1,7 +1,7 @@
 """PostgreSQL with the extension pgvector: one table for each collection, in the database that the address names.
 
-All values are parameters. Vectors of at most 2,000 numbers get an HNSW index. If pgvector can (0.8 and later), filtered
-searches continue through it until they have enough rows; `deep` compares all rows.
+All values are parameters. Vectors of at most 2,000 numbers get an HNSW index. Of the rows that it finds, few may pass a
+filter: a search that has too few compares all rows that pass, as `deep` does.
 """
 
 from __future__ import annotations
@@ -90,11 +90,13 @@ class PgvectorEngine:
         )
         all_rows = deep or limit > 1_000 or self.count(collection, where) <= EXACT_ROWS
         with self._connected() as connection, connection.transaction():
-            if all_rows:
-                connection.execute("set local enable_indexscan = off")
-            else:
+            found = []
+            if not all_rows:
                 connection.execute(f"set local hnsw.ef_search = {min(1_000, max(200, 2 * limit))}")
-            found = connection.execute(query, [*values, near, limit]).fetchall()
+                found = connection.execute(query, [*values, near, limit]).fetchall()
+            if len(found) < limit:
+                connection.execute("set local enable_indexscan = off")
+                found = connection.execute(query, [*values, near, limit]).fetchall()
         return [_row(one) for one in found]
 
     def get(self, collection: str, ids: Collection[str], vectors: Vectors = "near") -> list[Row]:

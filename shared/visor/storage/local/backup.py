@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import hashlib
 import os
@@ -14,10 +15,10 @@ import time
 from contextlib import closing, suppress
 from pathlib import Path
 
-from visor.errors import Conflict, CorruptObject, NewerFormat, NotFound
+from visor.errors import Conflict, CorruptObject, NewerFormat, NotFound, StoreUnavailable
 from visor.storage import INDEXES, private_folder
 from visor.storage.local.objects import FolderObjects
-from visor.storage.local.sqlite import BUSY_TIMEOUT_S
+from visor.storage.local.sqlite import BUSY_TIMEOUT_S, translate
 
 DATABASES = ("queue.sqlite", "documents.sqlite")
 """In the order of copying: a message is deleted only after its results are stored, so the queue comes first."""
@@ -35,6 +36,7 @@ def back_up(home: Path, index: str, target: Path) -> int:
 
     Raises:
         Conflict: `target` exists.
+        CorruptObject, StoreUnavailable: A database cannot be copied: it is damaged, or the disk is full.
     """
     _check_new(target)
     folder = home / INDEXES / index
@@ -72,6 +74,7 @@ def restore(home: Path, index: str, source: Path) -> None:
         NotFound: There is no such file.
         CorruptObject: The file is not a backup, or is cut off or damaged.
         NewerFormat: A newer Visor wrote it.
+        StoreUnavailable: The disk is full.
     """
     folder = home / INDEXES / index
     taken = Conflict(
@@ -88,7 +91,13 @@ def restore(home: Path, index: str, source: Path) -> None:
         try:
             with tarfile.open(source) as tar:
                 tar.extractall(place, filter="data")
-        except (tarfile.TarError, EOFError, OSError) as exc:
+        except Exception as exc:  # a compressed file's reader has errors of its own
+            if isinstance(exc, OSError) and exc.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise StoreUnavailable(
+                    f"{source} could not be unpacked in {folder.parent}: {exc.strerror}",
+                    valid="A disk with room for all that is in it",
+                    remedy="Make room, or set VISOR_HOME to a folder on another disk",
+                ) from exc
             raise CorruptObject(
                 f"{source} cannot be read as a backup: {getattr(exc, 'strerror', None) or exc}",
                 valid="A file that `visor backup` wrote, whole",
@@ -157,5 +166,8 @@ def _sums(copy: Path) -> bytes:
 def _copy_database(source: Path, target: Path) -> None:
     if not source.exists():
         source.touch()
-    with closing(sqlite3.connect(source, timeout=BUSY_TIMEOUT_S)) as one, closing(sqlite3.connect(target)) as other:
-        one.backup(other)
+    try:
+        with closing(sqlite3.connect(source, timeout=BUSY_TIMEOUT_S)) as one, closing(sqlite3.connect(target)) as other:
+            one.backup(other)
+    except sqlite3.Error as exc:
+        raise translate(exc, source) from exc

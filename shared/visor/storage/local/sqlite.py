@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import shutil
 import sqlite3
 import time
 import weakref
@@ -24,6 +25,8 @@ _NOT_LOOKED_AT = {
     *(sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL),
     *(sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_NOMEM),
 }
+_UNREAD = {sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ, sqlite3.SQLITE_IOERR_CORRUPTFS}
+"""What of `SQLITE_IOERR` is damage: the rest is a full disk, or one that fails elsewhere."""
 _CORRUPT = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _CORRUPT_WORDS = ("malformed", "not decode", "not JSON", "no such table")
 """SQLite's words for damage within a row, which has no code of its own."""
@@ -141,6 +144,12 @@ def _primary(exc: Exception) -> int:
     return (getattr(exc, "sqlite_errorcode", None) or 0) & 0xFF
 
 
+def _is_not_looked_at(exc: sqlite3.Error) -> bool:
+    """Whether an error says nothing about what is in the file."""
+    code = _primary(exc)
+    return code in _NOT_LOOKED_AT or (code == sqlite3.SQLITE_IOERR and exc.sqlite_errorcode not in _UNREAD)
+
+
 def damage(path: Path, migrations: Sequence[str]) -> str:
     """What is wrong with a database, in SQLite's words; empty if every row can be read, or there is no file.
 
@@ -161,7 +170,7 @@ def damage(path: Path, migrations: Sequence[str]) -> str:
                 for row in connection.execute(f"SELECT * FROM {table}"):  # noqa: S608
                     _check_row(table, row)
     except (sqlite3.Error, ValueError, TypeError) as exc:
-        if isinstance(exc, sqlite3.Error) and _primary(exc) in _NOT_LOOKED_AT:
+        if isinstance(exc, sqlite3.Error) and _is_not_looked_at(exc):
             raise translate(exc, path) from exc
         return str(exc)
     return "" if said == ["ok"] else said[0]
@@ -170,23 +179,34 @@ def damage(path: Path, migrations: Sequence[str]) -> str:
 def salvage(path: Path, migrations: Sequence[str]) -> Path:
     """Make the database anew from the rows that can still be read. Nobody else may use it meanwhile.
 
+    It is made next to the damaged one and takes its place once it is complete, so that an end in between, or a full
+    disk, costs nothing.
+
     Returns:
         The path under which the damaged file is kept.
     """
     old = path.with_name(f"{path.name}.damaged-{time.time():.0f}")
+    unfinished = path.with_name(f"{path.name}.unfinished")
     for ending in ("", "-wal", "-shm"):
-        if (file := Path(f"{path}{ending}")).exists():
-            file.rename(f"{old}{ending}")
-    new = Database(path, migrations)
-    with closing(sqlite3.connect(old)) as source, new.write() as target:
+        Path(f"{unfinished}{ending}").unlink(missing_ok=True)
+    new = Database(unfinished, migrations)
+    with closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)) as source, new.write() as target:
         for table in _tables(target):
             columns = [column[1] for column in target.execute(f"PRAGMA table_info({table})")]
             marks = ", ".join("?" * len(columns))
             for row in _readable_rows(source, table, ", ".join(columns)):
-                with suppress(sqlite3.Error, ValueError, TypeError):
+                with suppress(sqlite3.IntegrityError, ValueError, TypeError):
                     _check_row(table, row)
                     target.execute(f"INSERT OR REPLACE INTO {table} ({', '.join(columns)}) VALUES ({marks})", row)  # noqa: S608
     new.close()
+    for ending in ("-wal", "-shm"):
+        with suppress(FileNotFoundError):
+            Path(f"{path}{ending}").rename(f"{old}{ending}")
+    try:
+        os.link(path, old)
+    except OSError:  # a disk without links
+        shutil.copy2(path, old)
+    unfinished.replace(path)
     return old
 
 
@@ -211,7 +231,9 @@ def _readable_rows(source: sqlite3.Connection, table: str, columns: str) -> Iter
                 after, jump = row[0], 1
                 yield row[1:]
             return
-        except sqlite3.Error:
+        except sqlite3.Error as exc:
+            if _is_not_looked_at(exc):
+                raise
             after, jump = after + jump, jump * 2
 
 
