@@ -6,10 +6,11 @@ import json
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from visor.deploy.owner import given_variables
 from visor.deploy.process import ProgramFailed, output, run
@@ -188,8 +189,8 @@ def init_step(target: Target) -> Step:
 
 
 def terraform_variables(target: Target) -> list[str]:
-    """Variables from our own command line, as arguments for Terraform's."""
-    return [f"-var={v}" for v in (f"project={target.project}", f"region={target.region}", *target.variables)]
+    """Variables from our own command line, as arguments for Terraform's. The last of one name counts."""
+    return [f"-var={v}" for v in (*target.variables, f"project={target.project}", f"region={target.region}")]
 
 
 def destroy_steps(target: Target) -> list[Step]:
@@ -233,6 +234,33 @@ def cloud_steps(target: Target) -> list[Step]:
               f" --gcs-source-staging-dir={bucket}/cloudbuild --gcs-log-dir={bucket}/logs",
               f"--substitutions=_REGION={region},_STATE_BUCKET={target.state_bucket},_CONFIG={config.as_posix()}"),
     ]  # fmt: skip
+
+
+def in_state(state: Mapping[str, Any], attribute: str, type_: str = "") -> set[str]:
+    """What Terraform's state has as an attribute of its resources, of one type or of all."""
+    found = {
+        instance.get("attributes", {}).get(attribute)
+        for resource in state.get("resources", [])
+        if resource.get("mode") == "managed" and resource.get("type", "").startswith(type_ or "google_")
+        for instance in resource.get("instances", [])
+    }
+    return {value for value in found if isinstance(value, str)}
+
+
+def check_project(state: Mapping[str, Any], target: Target) -> None:
+    """Refuse a state of another project: applied to this one, Terraform would delete all that is in the other.
+
+    Raises:
+        DeployError: The state names resources, and none in the target's project.
+    """
+    others = in_state(state, "project")
+    if others and target.project not in others:
+        other = ", ".join(sorted(others))
+        raise DeployError(
+            f"Terraform's state is that of {other}, not of {target.project}",
+            valid="One checkout, or one state bucket, for each project",
+            remedy=f"Name it with --project {other}, or use another checkout for {target.project}",
+        )
 
 
 def steps_of(target: Target) -> list[Step]:

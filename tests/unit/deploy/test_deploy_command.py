@@ -14,6 +14,7 @@ import pytest
 from tests.unit.deploy.deploying import ROOT, World, deploy, findings
 
 from visor.deploy import grants
+from visor.deploy.process import ProgramFailed, output, run
 from visor.deploy.steps import (
     CLOUD_VARIABLES,
     DEPLOYER_ROLES,
@@ -120,6 +121,37 @@ def test_what_could_not_be_removed_is_not_taken_for_gone(
     said: list[str] = []
     assert len(run_steps([step], Target(root=checkout, project="my-project"), say=said.append)) == left
     assert ("failed" in said[-1]) == bool(left)
+
+
+def test_project_and_region_are_those_of_the_variables_unless_named(world: World, checkout: Path) -> None:
+    tfvars = checkout / "terraform" / "terraform.tfvars"
+    tfvars.write_text('project = "shop-1234"\nregion = "us-east1"\n')
+    assert deploy(checkout, "--plan").stdout.count("--project=shop-1234") > 3
+    assert "-var=project=shop-1234 -var=region=us-east1" in deploy(checkout, "--plan").stdout
+    assert "--location=us-east1" in deploy(checkout, "--plan").stdout
+    named = deploy(
+        checkout, "--plan", "--project", "other-1", "--region", "us-west1", "--var", "region=us-east1"
+    ).stdout
+    assert "-var=region=us-east1 -var=project=other-1 -var=region=us-west1" in named, "the last one counts"
+    assert "--project=shop-1234" not in named
+    varied = deploy(checkout, "--plan", "--var", "project=other-2", "--var", "region=us-west1").stdout
+    assert "--project=other-2" in varied
+    assert "--location=us-west1" in varied
+    tfvars.unlink()
+    assert "-var=project=PROJECT -var=region=us-central1" in deploy(checkout, "--plan").stdout
+    assert not world.asked("gcloud")
+
+
+def test_what_a_program_writes_is_read_whatever_its_encoding(world: World, tmp_path: Path) -> None:
+    program = world.programs / "odd"
+    program.write_text("#!/bin/sh\nprintf 'Stra\\337e' >&2\nprintf 'M\\374ll'\nexit 3\n")
+    program.chmod(0o755)
+    with pytest.raises(ProgramFailed) as failed:
+        run(["odd"], cwd=tmp_path)
+    assert failed.value.errors == "Stra\ufffde"
+    assert "the same command" in failed.value.remedy, "which may be `visor destroy`"
+    with pytest.raises(DeployError, match="status 3: Stra"):
+        output(["odd"])
 
 
 @pytest.mark.slow
