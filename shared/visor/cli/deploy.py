@@ -29,6 +29,8 @@ from visor.deploy.steps import (
 )
 from visor.deploy.terraform import Terraform, read_terraform
 from visor.errors import DeployError
+from visor.models.registry import AUTO
+from visor.settings import Settings
 
 NEEDED = ("cloudbuild.yaml", "terraform", "functions", "frontend", "scripts")
 _VARIABLE = re.compile(r'^variable "(\w+)"', re.MULTILINE)
@@ -70,7 +72,7 @@ def deploy_command(
 ) -> None:
     """Put Visor on Google Cloud, within the free tier."""
     unnamed = "PROJECT" if only_plan else None
-    target = _target(root, project, region, variables, cloud=cloud, config=config, unnamed=unnamed)
+    target = _with_model(_target(root, project, region, variables, cloud=cloud, config=config, unnamed=unnamed))
     steps = steps_of(target)
     if doctor:
         _doctor(target, as_json=as_json)
@@ -160,6 +162,14 @@ def _target(
     project = project or given.get("project") or unnamed or _default_project()
     region = region or given.get("region") or FREE_REGIONS[0]
     return Target(root=root, project=project, region=region, variables=variables, cloud=cloud, config=config)
+
+
+def _with_model(target: Target) -> Target:
+    """With the model of VISOR_MODEL, unless Terraform's variables name one: bundles and functions need the same."""
+    model = Settings.read().model
+    if model == AUTO or "model" in given_variables(target.terraform, target.variables):
+        return target
+    return replace(target, variables=(*target.variables, f"model={model}"))
 
 
 def _checkout(root: Path) -> Path:

@@ -143,10 +143,12 @@ def local_steps(target: Target) -> list[Step]:
     root, terraform, page = target.root, target.terraform, target.root / "frontend"
     sources = () if target.sources is None else ("--config", str(target.sources))
     given = [part for variable in target.variables for part in ("--var", variable)]
+    model = given_variables(terraform, target.variables).get("model")
     crawl = f"gcloud scheduler jobs run visor-crawl --location={target.region} --project={target.project}"
     return [
         *service_steps(target),
-        _step(root, "model", "build the model, once", "python -m visor model build", changes=False),
+        _step(root, "model", "build the model, once", "python -m visor model build", *([model] if model else []),
+              changes=False),
         _step(page, "page", "install what the page is built with", "npm ci --no-audit --no-fund", changes=False),
         _step(page, "page", "build the page", "npm run build", changes=False),
         _step(root, "bundles", "pack each function with the package, the model and the page; check visor.toml",
@@ -216,7 +218,9 @@ def cloud_steps(target: Target) -> list[Step]:
     project, region, root = target.project, target.region, target.root
     bucket = f"gs://{target.state_bucket}"
     config = target.sources.relative_to(root) if target.sources else Path("visor.toml")
-    billing = given_variables(target.terraform, target.variables).get("billing_account")
+    given = given_variables(target.terraform, target.variables)
+    billing = given.get("billing_account")
+    model = f",_MODEL={given['model']}" if "model" in given else ""
     return [
         *service_steps(target),
         _step(root, "state", "bucket for Terraform's state, a model, the upload and the log",
@@ -232,7 +236,7 @@ def cloud_steps(target: Target) -> list[Step]:
               f"gcloud builds submit . --config=cloudbuild.yaml --project={project} --region=global"
               f" --service-account=projects/{project}/serviceAccounts/{deployer(project)}"
               f" --gcs-source-staging-dir={bucket}/cloudbuild --gcs-log-dir={bucket}/logs",
-              f"--substitutions=_REGION={region},_STATE_BUCKET={target.state_bucket},_CONFIG={config.as_posix()}"),
+              f"--substitutions=_REGION={region},_STATE_BUCKET={target.state_bucket},_CONFIG={config.as_posix()}{model}"),
     ]  # fmt: skip
 
 

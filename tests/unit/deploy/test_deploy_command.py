@@ -142,6 +142,25 @@ def test_project_and_region_are_those_of_the_variables_unless_named(world: World
     assert not world.asked("gcloud")
 
 
+@pytest.mark.parametrize("by", ["variables", "option", "environment"])
+def test_model_bundles_and_functions_agree(
+    by: str, world: World, checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bundles held `auto`, and the functions that Terraform told otherwise found no model."""
+    options = ["--var", "model=efficientnet_lite0"] if by == "option" else []
+    if by == "environment":
+        monkeypatch.setenv("VISOR_MODEL", "efficientnet_lite0")
+    else:
+        monkeypatch.setenv("VISOR_MODEL", "imagenet")
+    if by == "variables":
+        (checkout / "terraform" / "terraform.tfvars").write_text('model = "efficientnet_lite0"\n')
+    assert deploy(checkout, *options).exit_code == 0
+    assert (checkout / "visor" / "__main__.ran").read_text() == "model build efficientnet_lite0"
+    varied = "--var model=efficientnet_lite0" in (checkout / "scripts" / "bundle.ran").read_text()
+    assert varied == ("-var=model=efficientnet_lite0" in world.asked("terraform", "apply")[0]) == (by != "variables")
+    assert ",_MODEL=efficientnet_lite0" in deploy(checkout, "--cloud", "--plan", *options).stdout
+
+
 def test_what_a_program_writes_is_read_whatever_its_encoding(world: World, tmp_path: Path) -> None:
     program = world.programs / "odd"
     program.write_text("#!/bin/sh\nprintf 'Stra\\337e' >&2\nprintf 'M\\374ll'\nexit 3\n")
