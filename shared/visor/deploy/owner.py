@@ -36,8 +36,14 @@ def given_variables(folder: Path, variables: Sequence[str] = ()) -> dict[str, An
     given: dict[str, Any] = {}
     for path, text in texts:
         given |= _parsed(path, text)
-    # `null` means the default, as with Terraform.
-    return {name: value for name, value in given.items() if value is not None}
+    return dict(_without_null(given))
+
+
+def _without_null(value: Any) -> Any:
+    """`null` means the default, as with Terraform, in objects as well."""
+    if isinstance(value, dict):
+        return {name: _without_null(inner) for name, inner in value.items() if inner is not None}
+    return [_without_null(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _parsed(path: Path, content: bytes) -> dict[str, Any]:

@@ -13,8 +13,11 @@ from visor.deploy.owner import given_variables
 from visor.deploy.terraform import Terraform, read_terraform, text_of
 from visor.errors import SettingsError
 from visor.free_tier.cost_model import UsagePlan
+from visor.settings import PREFIX, Settings
 
 FUNCTIONS = ("crawl", "embed", "compact", "search")
+COUNTED = ("batch_size", "freshness_s", "links_a_day")
+"""Settings that are numbers of a plan under the same name."""
 
 
 def deployed_plan(folder: Path) -> UsagePlan:
@@ -43,19 +46,17 @@ def deployed_plan(folder: Path) -> UsagePlan:
         changes[f"{function}_runs_a_day"] = runs_a_day(cron or "0 * * * *")
     changes["page_from_function"] = values.get("public") == "function"
     changes["models_from"] = "elsewhere" if values.get("page", {}).get("models") else "bucket"
-    if not _is_on(values.get("settings", {})):
+    settings = {name.lower().removeprefix("visor_"): str(value) for name, value in values.get("settings", {}).items()}
+    if settings.get("device", "true").lower() in ("false", "0"):
         changes["device"] = 0.0
+    given = {**settings, **values}
+    read = Settings.read({PREFIX + name.upper(): str(given[name]) for name in COUNTED if name in given})
+    changes |= {name: getattr(read, name) for name in COUNTED}
     changes["publish"] = bool(values.get("publish"))
     changes["switch"] = bool(values.get("billing_account"))
     changes["metrics"] = bool(values.get("metrics"))
     changes["owner_key"] = bool(values.get("owner_key_version"))
     return msgspec.structs.replace(UsagePlan(), **changes)
-
-
-def _is_on(settings: Mapping[str, Any]) -> bool:
-    """Whether the owner lets visitors' devices embed pictures."""
-    given = {name.lower().removeprefix("visor_"): str(value) for name, value in settings.items()}
-    return given.get("device", "true").lower() not in ("false", "0")
 
 
 def paid_instances(values: Mapping[str, Any]) -> int:

@@ -78,6 +78,25 @@ def test_what_the_owner_sets_is_what_is_counted(tmp_path: Path) -> None:
     (folder / "more.auto.tfvars").write_text('public = "function"\n')
     assert deployed_plan(folder).page_from_function
     assert (plan.device, plan.models_from) == (UsagePlan().device, "bucket")
+    assert (plan.links_a_day, plan.freshness_s, plan.batch_size) == (300, 30, 64)
+    (folder / "more.auto.tfvars").write_text(
+        'freshness_s = 5\nsettings = { links_a_day = "500", VISOR_BATCH_SIZE = 16 }\n'
+        "sizes = { search = null }\nbudget = { spend = null }\npage = { models = null }\n"
+    )
+    plan = deployed_plan(folder)
+    assert (plan.links_a_day, plan.freshness_s, plan.batch_size) == (500, 5, 16)
+    assert (plan.search_instances, plan.models_from) == (2, "bucket"), "null is the default, in objects as well"
+
+
+def test_several_crawls_a_day_use_a_days_allowance_together() -> None:
+    daily, hourly = (
+        {line.metric: line for line in lines(UsagePlan(recrawl_days=days)) if line.per == "day"} for days in (1, 1 / 24)
+    )
+    rest = {line.metric: line for line in lines(UsagePlan(churn=0, images=0, recrawl_days=1)) if line.per == "day"}
+    for metric in ("reads", "writes"):
+        changes = daily[metric].used - rest[metric].used
+        assert hourly[metric].used == pytest.approx(rest[metric].used + 24 * changes, rel=0.01)
+        assert (hourly[metric].share > 1) == (hourly[metric].cost > 0)
 
 
 @pytest.mark.parametrize(
