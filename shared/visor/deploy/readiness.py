@@ -21,9 +21,9 @@ from visor.deploy.steps import (
     STATE_FILE,
     Target,
     check_project,
+    needed_services,
     steps_of,
 )
-from visor.deploy.terraform import read_terraform
 from visor.errors import DeployError, VisorError
 from visor.schema.items import Record
 
@@ -135,8 +135,7 @@ def _services(target: Target) -> str:
             f"{', '.join(missing)} off",
             remedy=f"Run `gcloud services enable {' '.join(missing)} --project={target.project}`",
         )
-    text = str(read_terraform(target.terraform).local_values["services"])
-    wanted = set(re.findall(r'"([a-z]+\.googleapis\.com)"', text))
+    wanted = needed_services(target)
     return f"{len(wanted & enabled)} of {len(wanted)} on; Terraform enables the rest"
 
 

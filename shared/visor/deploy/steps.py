@@ -169,8 +169,7 @@ def local_steps(target: Target) -> list[Step]:
 def service_steps(target: Target) -> list[Step]:
     """Enable every service, and create the accounts of Google's own services, before Terraform needs them."""
     root, project = target.root, target.project
-    text = str(read_terraform(target.terraform).local_values["services"])
-    services = " ".join(sorted({*re.findall(r'"([a-z]+\.googleapis\.com)"', text), *ENABLING}))
+    services = " ".join(sorted({*needed_services(target), *ENABLING}))
     return [
         _step(root, "services", "enable what Visor uses", f"gcloud services enable {services} --project={project}"),
         *(
@@ -179,6 +178,15 @@ def service_steps(target: Target) -> list[Step]:
             for name in ("pubsub", "cloudfunctions", "artifactregistry")
         ),
     ]  # fmt: skip
+
+
+def needed_services(target: Target) -> set[str]:
+    """The services that Terraform enables, those for a variable only if it is set: enabling Compute Engine, say, also
+    makes a network and an account, and an organisation may forbid it."""
+    always, *more = re.split(r"(?<=\]), (?=var\.)", str(read_terraform(target.terraform).local_values["services"]))
+    given = given_variables(target.terraform, target.variables)
+    asked = [text for text in more if any(given.get(name) for name in re.findall(r"var\.(\w+)", text))]
+    return set(re.findall(r'"([a-z]+\.googleapis\.com)"', " ".join([always, *asked])))
 
 
 def init_step(target: Target) -> Step:

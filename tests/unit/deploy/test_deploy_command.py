@@ -25,7 +25,9 @@ from visor.deploy.steps import (
     cloud_steps,
     deployer,
     local_steps,
+    needed_services,
     run_steps,
+    service_steps,
     steps_of,
 )
 from visor.errors import DeployError
@@ -159,6 +161,27 @@ def test_model_bundles_and_functions_agree(
     varied = "--var model=efficientnet_lite0" in (checkout / "scripts" / "bundle.ran").read_text()
     assert varied == ("-var=model=efficientnet_lite0" in world.asked("terraform", "apply")[0]) == (by != "variables")
     assert ",_MODEL=efficientnet_lite0" in deploy(checkout, "--cloud", "--plan", *options).stdout
+
+
+@pytest.mark.parametrize(
+    ("variables", "more"),
+    [
+        ((), set()),
+        (("bulk=false", "owner_key_version=0", "billing_account=null", "source_secrets={}"), set()),
+        (("bulk=true",), {"compute", "dataflow"}),
+        (("owner_key_version=1",), {"secretmanager"}),
+        (('source_secrets={ KEY = "key" }',), {"secretmanager"}),
+        (("billing_account=0A1B2C-3D4E5F-6A7B8C",), {"billingbudgets"}),
+    ],
+)
+def test_only_services_that_are_used_are_enabled(checkout: Path, variables: tuple[str, ...], more: set[str]) -> None:
+    found = needed_services(Target(root=checkout, project="my-project", variables=variables))
+    optional = {f"{name}.googleapis.com" for name in ("billingbudgets", "compute", "dataflow", "secretmanager")}
+    assert found & optional == {f"{name}.googleapis.com" for name in more}
+    assert {"run.googleapis.com", "artifactregistry.googleapis.com", "storage.googleapis.com"} < found
+    enable = service_steps(Target(root=checkout, project="my-project", variables=variables))[0].command
+    assert all(name in enable for name in found)
+    assert not [name for name in optional - found if name in enable]
 
 
 def test_what_a_program_writes_is_read_whatever_its_encoding(world: World, tmp_path: Path) -> None:
