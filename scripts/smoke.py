@@ -58,6 +58,9 @@ def health(endpoint: str) -> str:
 
 
 def stats(endpoint: str) -> str:
+    status, headers, _ = ask(f"{endpoint}/v1/stats")
+    if status == 429 and "problem+json" in headers.get("Content-Type", ""):
+        return f"refuses for now what is not free, for {headers.get('Retry-After', '?')} s"
     found = document(f"{endpoint}/v1/stats")
     return f"holds {found.get('index', found).get('images', 0):,} images"
 

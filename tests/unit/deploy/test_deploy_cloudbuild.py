@@ -378,7 +378,8 @@ class Deployed(BaseHTTPRequestHandler):
             "/config.json": ("application/json", json.dumps({"endpoint": own}).encode()),
             **server.broken,
         }
-        self._send(200 if self.path in answers else 404, *answers.get(self.path, ("text/plain", b"")))
+        status = server.statuses.get(self.path, 200)
+        self._send(status if self.path in answers else 404, *answers.get(self.path, ("text/plain", b"")))
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
@@ -399,7 +400,7 @@ class Deployed(BaseHTTPRequestHandler):
 @pytest.fixture
 def deployed() -> Iterator[Any]:
     server: Any = ThreadingHTTPServer(("127.0.0.1", 0), Deployed)
-    server.broken, server.sniff = {}, "nosniff"
+    server.broken, server.statuses, server.sniff = {}, {}, "nosniff"
     server.refusal = (400, "application/problem+json", b"{}")
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -444,6 +445,15 @@ def test_smoke_finds_what_is_broken(deployed: Any, path: str, answer: tuple[str,
     done = smoke(deployed)
     assert done.returncode == 1
     assert done.stdout.count("WRONG") == 1
+
+
+@pytest.mark.parametrize(("status", "type_", "well"), [(429, "application/problem+json", 1), (429, "text/html", 0)])
+def test_smoke_passes_where_only_the_free_tier_is_used_up(deployed: Any, status: int, type_: str, well: int) -> None:
+    """The first crawl, which fills the page, is started after it."""
+    deployed.broken, deployed.statuses = {"/v1/stats": (type_, b"{}")}, {"/v1/stats": status}
+    done = smoke(deployed)
+    assert done.returncode == 1 - well
+    assert done.stdout.count("refuses for now") == well
 
 
 def test_smoke_finds_a_stack_trace_and_missing_headers(deployed: Any) -> None:
