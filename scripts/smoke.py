@@ -60,7 +60,7 @@ def health(endpoint: str) -> str:
 def stats(endpoint: str) -> str:
     status, headers, _ = ask(f"{endpoint}/v1/stats")
     if status == 429 and "problem+json" in headers.get("Content-Type", ""):
-        return f"refuses for now what is not free, for {headers.get('Retry-After', '?')} s"
+        return f"answers that no more is free for now (Retry-After: {headers.get('Retry-After')})"
     found = document(f"{endpoint}/v1/stats")
     return f"holds {found.get('index', found).get('images', 0):,} images"
 
