@@ -16,6 +16,7 @@ from visor.deploy.owner import given_variables
 from visor.deploy.process import output, parsed_output
 from visor.deploy.readiness import FREE_REGIONS, examine
 from visor.deploy.steps import (
+    CLOUD_VARIABLES,
     Step,
     Target,
     check_project,
@@ -180,6 +181,8 @@ def _checkout(root: Path) -> Path:
             valid="The functions, terraform/ and the page of the repository",
             remedy="Run it in a checkout, or name one with --root",
         )
+    # A run with --cloud that was killed left its variables, which Terraform would read.
+    (root / CLOUD_VARIABLES).unlink(missing_ok=True)
     return root
 
 

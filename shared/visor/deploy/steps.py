@@ -294,7 +294,7 @@ def uploaded_variables(target: Target) -> Iterator[None]:
     try:
         yield
     finally:
-        path.unlink()
+        path.unlink(missing_ok=True)
 
 
 def use_state_file(target: Target) -> None:

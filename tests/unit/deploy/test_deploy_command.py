@@ -184,6 +184,15 @@ def test_only_services_that_are_used_are_enabled(checkout: Path, variables: tupl
     assert not [name for name in optional - found if name in enable]
 
 
+@pytest.mark.parametrize("how", [(), ("--cloud",)])
+def test_variables_of_a_killed_run_do_not_act_on_the_next(world: World, checkout: Path, how: tuple[str, ...]) -> None:
+    (checkout / CLOUD_VARIABLES).write_text('{"project": "other-1", "owner_key_version": 3, "bulk": true}')
+    planned = deploy(checkout, "--plan", *how).stdout
+    assert "other-1" not in planned
+    assert "compute.googleapis.com" not in planned
+    assert not (checkout / CLOUD_VARIABLES).exists()
+
+
 def test_what_a_program_writes_is_read_whatever_its_encoding(world: World, tmp_path: Path) -> None:
     program = world.programs / "odd"
     program.write_text("#!/bin/sh\nprintf 'Stra\\337e' >&2\nprintf 'M\\374ll'\nexit 3\n")
