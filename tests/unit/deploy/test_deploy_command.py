@@ -13,6 +13,7 @@ import pathspec
 import pytest
 from tests.unit.deploy.deploying import ROOT, World, deploy, findings
 
+from visor.cli.doctor import _tool
 from visor.deploy import grants
 from visor.deploy.process import ProgramFailed, output, run
 from visor.deploy.steps import (
@@ -203,6 +204,8 @@ def test_what_a_program_writes_is_read_whatever_its_encoding(world: World, tmp_p
     assert "the same command" in failed.value.remedy, "which may be `visor destroy`"
     with pytest.raises(DeployError, match="status 3: Stra"):
         output(["odd"])
+    program.rename(world.programs / "java")
+    assert _tool("java", "Install it", "-version").found.endswith("ends with status 3: M\ufffdll")
 
 
 @pytest.mark.slow
