@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,12 +35,12 @@ def deployed_plan(folder: Path) -> UsagePlan:
     for function in FUNCTIONS:
         sizes[function] |= values.get("sizes", {}).get(function, {})
     changes: dict[str, Any] = {
-        f"{function}_instances": int(sizes[function]["instances"]) for function in ("embed", "search")
+        f"{function}_instances": int(_number(sizes[function], "instances")) for function in ("embed", "search")
     }
     changes |= {name: max(least, paid_instances(values)) for name, least in changes.items()}
     for function in FUNCTIONS:
-        changes[f"{function}_cpu"] = float(sizes[function]["cpu"])
-        changes[f"{function}_memory_gib"] = float(sizes[function]["memory_gib"])
+        changes[f"{function}_cpu"] = _number(sizes[function], "cpu")
+        changes[f"{function}_memory_gib"] = _number(sizes[function], "memory_gib")
     for function in ("crawl", "compact"):
         name = f"{function}_schedule"
         cron = values.get(name) or text_of(config.of("variable")[f"var.{name}"].attributes["default"])
@@ -61,8 +62,22 @@ def deployed_plan(folder: Path) -> UsagePlan:
 
 def paid_instances(values: Mapping[str, Any]) -> int:
     """How many instances the sum to spend pays for, day and night, calculated as in functions.tf."""
-    budget = values.get("budget") or {}
-    return min(20, int(float(budget.get("spend", 0)) / float(budget.get("dollar", 1)) / (2 * 2.29)))
+    budget = {"spend": 0, "dollar": 1, **values.get("budget", {})}
+    return min(20, int(_number(budget, "spend") / _number(budget, "dollar", above=0) / (2 * 2.29)))
+
+
+def _number(values: Mapping[str, Any], name: str, *, above: float = -1) -> float:
+    try:
+        number = float(values[name])
+    except (TypeError, ValueError):
+        number = math.nan
+    if not above < number < math.inf:
+        raise SettingsError(
+            f"{name} is {values[name]!r:.80} in Terraform's variables",
+            valid="A number, as in: budget = { spend = 5, dollar = 0.92 }",
+            remedy="Correct it in terraform.tfvars",
+        )
+    return number
 
 
 def default_sizes(config: Terraform) -> dict[str, dict[str, Any]]:

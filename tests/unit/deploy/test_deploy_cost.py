@@ -16,6 +16,7 @@ from visor.app import App
 from visor.cli.cost import cost_command
 from visor.demo.catalogue import DemoCatalogue
 from visor.deploy.plan import deployed_plan, runs_a_day
+from visor.errors import SettingsError
 from visor.free_tier.allowances import allowances, counted, image_sizes
 from visor.free_tier.cost_model import DAYS, ENOUGH, Line, UsagePlan, cold_starts_a_day, first_limit, lines, looks_a_day
 from visor.free_tier.growth import (
@@ -86,6 +87,22 @@ def test_what_the_owner_sets_is_what_is_counted(tmp_path: Path) -> None:
     plan = deployed_plan(folder)
     assert (plan.links_a_day, plan.freshness_s, plan.batch_size) == (500, 5, 16)
     assert (plan.search_instances, plan.models_from) == (2, "bucket"), "null is the default, in objects as well"
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ("budget = { spend = 5, dollar = 0 }", "dollar is 0"),
+        ('budget = { spend = "5 EUR" }', "spend is '5 EUR'"),
+        ('sizes = { search = { cpu = "two" } }', "cpu is 'two'"),
+        ("sizes = { search = { instances = [] } }", "instances is"),
+    ],
+)
+def test_variables_that_terraform_would_refuse_are_refused(tmp_path: Path, variables: str, said: str) -> None:
+    shutil.copy(ROOT / "terraform" / "variables.tf", tmp_path)
+    (tmp_path / "terraform.tfvars").write_text(variables)
+    with pytest.raises(SettingsError, match=said):
+        deployed_plan(tmp_path)
 
 
 def test_several_crawls_a_day_use_a_days_allowance_together() -> None:
