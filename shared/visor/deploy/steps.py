@@ -260,7 +260,7 @@ def in_state(state: Mapping[str, Any], attribute: str, type_: str = "") -> set[s
 
 
 def check_project(state: Mapping[str, Any], target: Target) -> None:
-    """Refuse a state of another project: applied to this one, Terraform would delete all that is in the other.
+    """Refuse a state of another project: Terraform would move all that is in it to this one, which deletes its data.
 
     Raises:
         DeployError: The state names resources, and none in the target's project.

@@ -121,7 +121,7 @@ def test_two_states_of_one_project_are_refused(world: World, checkout: Path) -> 
 
 @pytest.mark.parametrize("kept", ["here", "in a bucket"])
 def test_a_state_of_another_project_is_refused(kept: str, world: World, checkout: Path) -> None:
-    """Terraform would delete all of that project to make it anew in this one, without asking."""
+    """Terraform would move all of that project to this one, without asking."""
     state = {
         "resources": [
             {"mode": "data", "type": "google_project", "instances": [{"attributes": {"project": "of nobody"}}]},
