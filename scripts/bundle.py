@@ -255,7 +255,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--function", action="append", choices=function_names(), help="only this one; may be repeated")
-    parser.add_argument("--model", type=Path, help="directory of the built model (default: that of VISOR_MODEL)")
+    parser.add_argument("--model", type=Path, help="directory of the built model (default: Terraform's, VISOR_MODEL)")
     parser.add_argument("--previous", type=Path, help="model that search serves until `visor reindex` is done")
     parser.add_argument("--without-model", action="store_true", help="leave the model out, e.g. to look at the rest")
     parser.add_argument("--config", type=Path, help="visor.toml with the sources that crawl reads")
@@ -282,7 +282,10 @@ def main() -> None:
     names = args.function or function_names()
     model = args.model
     if model is None and not args.without_model and WHOLE_MODEL & set(names):
-        model = model_directory(settings, settings.model)
+        try:
+            model = model_directory(settings, str(given.get("model", settings.model)))
+        except VisorError as exc:
+            sys.exit(str(exc))
     if model is not None and not model.is_dir():
         sys.exit(f"{model} is not a model directory. Run `visor model build`, or name one with --model.")
     for name, metrics in [*((name, False) for name in names), *((name, True) for name in names if name == "search")]:

@@ -98,6 +98,13 @@ def models_folder(config: dict[str, Any], bucket: str) -> str | None:
     return f"{bucket}/{models.removeprefix('./')}" if models.startswith("./") else None
 
 
+def _status(command: list[str]) -> int:
+    try:
+        return subprocess.run(command).returncode
+    except FileNotFoundError:
+        sys.exit("gcloud is not installed, or not on PATH: install the Google Cloud CLI")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dist", type=Path)
@@ -123,8 +130,11 @@ def main() -> None:
         sys.exit(f"{args.bucket!r} is neither a bucket (gs://NAME) nor a service (run://PROJECT/REGION/SERVICE)")
     for command in commands:
         print(" ".join(command), flush=True)
-        if not args.dry_run:
-            subprocess.run(command, check=True)
+        if not args.dry_run and (status := _status(command)):
+            sys.exit(
+                f"`{' '.join(command[:4])}` failed with status {status}; its own message is above. "
+                "Correct what it names and publish again."
+            )
 
 
 if __name__ == "__main__":

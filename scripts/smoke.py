@@ -9,6 +9,7 @@ the page and its config.json are there and name this endpoint. Needs nothing but
 from __future__ import annotations
 
 import argparse
+import http.client
 import json
 import sys
 import time
@@ -37,7 +38,7 @@ def ask(url: str, *, data: bytes | None = None) -> tuple[int, Mapping[str, str],
     except urllib.error.HTTPError as exc:
         with exc:
             return exc.code, exc.headers, exc.read()
-    except OSError as exc:
+    except (OSError, http.client.HTTPException) as exc:
         raise Wrong(f"{url} does not answer: {exc}") from exc
 
 
@@ -58,6 +59,9 @@ def health(endpoint: str) -> str:
 
 
 def stats(endpoint: str) -> str:
+    status, headers, _ = ask(f"{endpoint}/v1/stats")
+    if status == 429 and "problem+json" in headers.get("Content-Type", ""):
+        return f"answers that no more is free for now (Retry-After: {headers.get('Retry-After')})"
     found = document(f"{endpoint}/v1/stats")
     return f"holds {found.get('index', found).get('images', 0):,} images"
 

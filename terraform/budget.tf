@@ -2,9 +2,10 @@
 # Only with `billing_account`; budgets know of a cost some hours after it arose.
 
 locals {
-  # Where money may be spent, the alert and the switch follow that sum; Visor's own meters stop below it.
+  # Where money may be spent, the alert and the switch follow that sum; Visor's own meters stop below it. A budget of
+  # Google's has a whole number, of which the sum is a share, in 1024ths: a float has them exactly.
   alert_amount = var.budget.spend > 0 ? ceil(var.budget.spend) : var.budget.amount
-  close_at     = var.budget.spend > 0 ? 1 : var.budget.close_at
+  close_at     = var.budget.spend > 0 ? max(1, floor(var.budget.spend / ceil(var.budget.spend) * 1024)) / 1024 : var.budget.close_at
 
   guarded = var.billing_account == null ? toset([]) : toset(["budget"])
 

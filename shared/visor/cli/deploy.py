@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,12 @@ from visor.deploy.owner import given_variables
 from visor.deploy.process import output, parsed_output
 from visor.deploy.readiness import FREE_REGIONS, examine
 from visor.deploy.steps import (
+    CLOUD_VARIABLES,
     Step,
     Target,
+    check_project,
     destroy_steps,
+    in_state,
     init_step,
     run_steps,
     steps_of,
@@ -26,13 +30,17 @@ from visor.deploy.steps import (
 )
 from visor.deploy.terraform import Terraform, read_terraform
 from visor.errors import DeployError
+from visor.models.registry import AUTO
+from visor.settings import Settings
 
 NEEDED = ("cloudbuild.yaml", "terraform", "functions", "frontend", "scripts")
 _VARIABLE = re.compile(r'^variable "(\w+)"', re.MULTILINE)
 
 TARGET_OPTIONS = (
-    click.option("--project", envvar="VISOR_PROJECT", help="Google Cloud project (default: gcloud's)."),
-    click.option("--region", type=click.Choice(FREE_REGIONS), default="us-central1", show_default=True),
+    click.option(
+        "--project", envvar="VISOR_PROJECT", help="Google Cloud project (default: terraform.tfvars, gcloud's)."
+    ),
+    click.option("--region", type=click.Choice(FREE_REGIONS), help="Default: terraform.tfvars, us-central1."),
     click.option("--var", "variables", multiple=True, metavar="NAME=VALUE", help="A further Terraform variable."),
     click.option("--root", type=GivenPath(file_okay=False), default=Path(), help="A checkout of Visor."),
     click.option("--cloud", is_flag=True, help="Use Cloud Build, with the state in a bucket."),
@@ -54,7 +62,7 @@ def target_options(command: Any) -> Any:
 @as_json
 def deploy_command(
     project: str | None,
-    region: str,
+    region: str | None,
     variables: tuple[str, ...],
     config: Path | None,
     root: Path,
@@ -64,8 +72,8 @@ def deploy_command(
     as_json: bool,
 ) -> None:
     """Put Visor on Google Cloud, within the free tier."""
-    name = project or ("PROJECT" if only_plan else _default_project())
-    target = _target(root, name, region, variables, cloud=cloud, config=config)
+    unnamed = "PROJECT" if only_plan else None
+    target = _with_model(_target(root, project, region, variables, cloud=cloud, config=config, unnamed=unnamed))
     steps = steps_of(target)
     if doctor:
         _doctor(target, as_json=as_json)
@@ -79,10 +87,10 @@ def deploy_command(
 @target_options
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def destroy_command(
-    project: str | None, region: str, variables: tuple[str, ...], root: Path, cloud: bool, yes: bool
+    project: str | None, region: str | None, variables: tuple[str, ...], root: Path, cloud: bool, yes: bool
 ) -> None:
     """Remove what `visor deploy` made from Google Cloud, with all data. Needs no bundles."""
-    target = _target(root, project or _default_project(), region, variables, cloud=cloud)
+    target = _target(root, project, region, variables, cloud=cloud)
     use_state_file(target)
     run_steps([init_step(target)], target, say=say)
     state = parsed_output(["terraform", "state", "pull"], cwd=target.terraform) or {}
@@ -92,6 +100,9 @@ def destroy_command(
     if not counts.total():
         other = "without --cloud" if cloud else "with --cloud, if that is how it was deployed"
         raise DeployError("Terraform's state names nothing that could be destroyed", remedy=f"Try it {other}")
+    check_project(state, target)
+    if places := in_state(state, "location", "google_cloudfunctions2_function"):
+        target = replace(target, region=places.pop())
     outputs = {name: one["value"] for name, one in state.get("outputs", {}).items()}
     if outputs.get("protected") == "true" or given_variables(target.terraform, variables).get("protect_data"):
         raise DeployError(
@@ -123,8 +134,20 @@ def destroy_command(
 
 
 def _target(
-    root: Path, project: str, region: str, variables: tuple[str, ...], *, cloud: bool, config: Path | None = None
+    root: Path,
+    project: str | None,
+    region: str | None,
+    variables: tuple[str, ...],
+    *,
+    cloud: bool,
+    config: Path | None = None,
+    unnamed: str | None = None,
 ) -> Target:
+    """What is named on the command line, else by Terraform's variables, else by gcloud.
+
+    Args:
+        unnamed: The project if only gcloud could name one.
+    """
     if wrong := [v for v in variables if "=" not in v]:
         raise click.UsageError(f"--var {wrong[0]} is not NAME=VALUE")
     root, config = _checkout(root), config.resolve() if config else None
@@ -136,7 +159,18 @@ def _target(
             f"{config} is not in the checkout, so it would not be uploaded",
             remedy=f"Copy it to {root / 'visor.toml'}, which needs no --config",
         )
+    given = given_variables(root / "terraform", variables)
+    project = project or given.get("project") or unnamed or _default_project()
+    region = region or given.get("region") or FREE_REGIONS[0]
     return Target(root=root, project=project, region=region, variables=variables, cloud=cloud, config=config)
+
+
+def _with_model(target: Target) -> Target:
+    """With the model of VISOR_MODEL, unless Terraform's variables name one: bundles and functions need the same."""
+    model = Settings.read().model
+    if model == AUTO or "model" in given_variables(target.terraform, target.variables):
+        return target
+    return replace(target, variables=(*target.variables, f"model={model}"))
 
 
 def _checkout(root: Path) -> Path:
@@ -147,6 +181,8 @@ def _checkout(root: Path) -> Path:
             valid="The functions, terraform/ and the page of the repository",
             remedy="Run it in a checkout, or name one with --root",
         )
+    # A run with --cloud that was killed left its variables, which Terraform would read.
+    (root / CLOUD_VARIABLES).unlink(missing_ok=True)
     return root
 
 

@@ -122,7 +122,7 @@ def _tool(name: str, remedy: str, flag: str) -> InstallCheck:
     if path is None:
         return InstallCheck(what=name, state="absent", found="not installed", remedy=remedy)
     try:
-        run = subprocess.run([path, flag], capture_output=True, text=True, timeout=30, check=False)  # noqa: S603
+        run = subprocess.run([path, flag], capture_output=True, text=True, errors="replace", timeout=30)  # noqa: S603
     except (OSError, subprocess.TimeoutExpired) as exc:
         return InstallCheck(what=name, state="absent", found=f"{path} does not run: {exc}", remedy=remedy)
     lines = [*(run.stdout or run.stderr).strip().splitlines(), path]

@@ -57,8 +57,8 @@ METRICS: dict[tuple[str, str], Metric] = {
 
 
 class Measured(Record, frozen=True, kw_only=True):
-    """What was used of one allowance: for a monthly one, scaled from the days that were read; for a daily one, the
-    highest day."""
+    """What was used of one allowance: for a monthly one, scaled from the days of which something was measured; for a
+    daily one, the highest day."""
 
     service: str
     metric: str
@@ -73,23 +73,28 @@ def measured(project: str, *, days: int, address: str = MONITORING, say: Callabl
     """
     token = output(["gcloud", "auth", "print-access-token", "--quiet"])
     headers = {"Authorization": f"Bearer {token}", "X-Goog-User-Project": project}
-    found = []
+    read: dict[tuple[str, str], list[float]] = {}
     with httpx.Client(base_url=f"{address}/v3/projects/{project}", headers=headers, timeout=TIMEOUT_S) as client:
         for (service, name), metric in METRICS.items():
-            allowance = allowances().of(service, name)
             try:
-                by_day = _by_day(client, metric, days)
-            except httpx.HTTPError as exc:
+                read[service, name] = _by_day(client, metric, days)
+            except (httpx.HTTPError, ValueError, LookupError) as exc:
                 raise DeployError(
                     f"Cloud Monitoring does not return {service} {name}: {exc}".splitlines()[0],
                     valid="roles/monitoring.viewer on the project",
                     remedy="Check the project's name, and log in again with `gcloud auth login`",
                 ) from exc
-            if not by_day:
-                say(f"{service} {name}: nothing was measured")
-                continue
-            used = by_day[0] if metric.gauge else max(by_day) if allowance.per == "day" else sum(by_day) * DAYS / days
-            found.append(Measured(service=service, metric=name, used=used / (GIB if allowance.unit == "GiB" else 1)))
+    # A project may be younger than the days that were asked for.
+    lived = min(days, max(len(by_day) for by_day in read.values()))
+    found = []
+    for (service, name), by_day in read.items():
+        if not by_day:
+            say(f"{service} {name}: nothing was measured")
+            continue
+        allowance = allowances().of(service, name)
+        each = by_day[0] if METRICS[service, name].gauge else max(by_day)
+        used = sum(by_day) * DAYS / lived if allowance.per == "month" else each
+        found.append(Measured(service=service, metric=name, used=used / (GIB if allowance.unit == "GiB" else 1)))
     found += _repositories(project)
     return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -15,6 +16,9 @@ from visor.settings import PREFIX, Settings
 from visor.sources.config import SourcesFile
 
 HERE_ONLY = {"folder": "reads a folder of this machine; put the pictures into a bucket, and name it (kind = 'bucket')"}
+OBJECTS = frozenset({"budget", "page", "settings", "sizes", "source_secrets", "telemetry"})
+"""Variables with names and values."""
+_URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -23,7 +27,7 @@ def given_variables(folder: Path, variables: Sequence[str] = ()) -> dict[str, An
     `variables` as `name=value`.
 
     Raises:
-        SettingsError: One does not parse, or python-hcl2 is not installed.
+        SettingsError: One does not parse or has another type, or python-hcl2 is not installed.
     """
     names = ["terraform.tfvars", "terraform.tfvars.json"]
     automatic = sorted([*folder.glob("*.auto.tfvars"), *folder.glob("*.auto.tfvars.json")])
@@ -36,8 +40,21 @@ def given_variables(folder: Path, variables: Sequence[str] = ()) -> dict[str, An
     given: dict[str, Any] = {}
     for path, text in texts:
         given |= _parsed(path, text)
-    # `null` means the default, as with Terraform.
-    return {name: value for name, value in given.items() if value is not None}
+    for name in OBJECTS & given.keys():
+        if not isinstance(given[name], dict | None):
+            raise SettingsError(
+                f"The variable {name} is {given[name]!r:.80}",
+                valid=f"{name} = {{ … }}",
+                remedy="Correct it in terraform.tfvars, or in --var (docs/deploy.md, Variables)",
+            )
+    return dict(_without_null(given))
+
+
+def _without_null(value: Any) -> Any:
+    """`null` means the default, as with Terraform, in objects as well."""
+    if isinstance(value, dict):
+        return {name: _without_null(inner) for name, inner in value.items() if inner is not None}
+    return [_without_null(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _parsed(path: Path, content: bytes) -> dict[str, Any]:
@@ -120,10 +137,12 @@ def _problems(name: str, sources: SourcesFile, given: Mapping[str, Any]) -> Iter
             f"{where} names ${{{variable}}}, which nothing sets there: run `gcloud secrets create ID --data-file=-`, "
             f'then set source_secrets = {{ {variable} = "ID" }} in terraform.tfvars'
         )
-    for url in _texts(entry.own):
-        if reason := _unreachable(url, kind):
-            yield f"{where}: {url:.100} {reason}"
+    for text in _texts(entry.own):
+        if reason := _unreachable(text):
+            yield f"{where}: {text:.100} {reason}"
     url = str(entry.own.get("url", ""))
+    if kind == "video" and not url.startswith("${") and not _URL.match(url):
+        yield f"{where}: {url:.100} is a file of this machine"
     if kind == "bucket" and "public_url" not in entry.own and not _may_read(url, given.get("read_buckets", ())):
         gs = url.startswith("gs://")
         yield f"{where} reads {url:.100} without public_url: " + (
@@ -134,22 +153,26 @@ def _problems(name: str, sources: SourcesFile, given: Mapping[str, Any]) -> Iter
 
 
 def _may_read(url: str, buckets: Sequence[str]) -> bool:
-    return any(url == one or url.startswith(one.rstrip("/") + "/") for one in buckets)
+    return any(f"{url.rstrip('/')}/".startswith(f"{one.rstrip('/')}/") for one in buckets)
 
 
-def _unreachable(url: str, kind: str) -> str | None:
-    """Why a URL of the configuration cannot be reached from Google Cloud."""
-    parts = urlsplit(url) if re.match(r"[a-z]+://", url) else None
-    if parts is None:
-        is_file = kind == "video" and re.match(r"[~./]|[A-Za-z]:\\", url)
-        return "is a file of this machine" if is_file else None
+def _unreachable(text: str) -> str | None:
+    """Why a URL of the configuration cannot be reached from Google Cloud; None for other texts."""
+    if not _URL.match(text):
+        return None
+    try:
+        parts = urlsplit(text)
+        host = (parts.hostname or "").rstrip(".")
+    except ValueError as exc:
+        return f"is not a URL: {exc}"
     if parts.scheme == "file":
         return "is a file of this machine"
-    host = (parts.hostname or "").rstrip(".")
+    if parts.scheme not in ("http", "https") or "$" in host:
+        return None
     try:
-        private = not ipaddress.ip_address(host).is_global
-    except ValueError:
-        private = host == "localhost" or host.endswith((".localhost", ".local", ".internal", ".lan", ".home.arpa"))
+        private = not ipaddress.ip_address(host if ":" in host else socket.inet_aton(host)).is_global
+    except (ValueError, OSError):
+        private = "." not in host or host.endswith((".localhost", ".local", ".internal", ".lan", ".home.arpa"))
     return "is an address of this machine or network" if private else None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,8 +14,11 @@ from visor.deploy.owner import given_variables
 from visor.deploy.terraform import Terraform, read_terraform, text_of
 from visor.errors import SettingsError
 from visor.free_tier.cost_model import UsagePlan
+from visor.settings import PREFIX, Settings
 
 FUNCTIONS = ("crawl", "embed", "compact", "search")
+COUNTED = ("batch_size", "freshness_s", "links_a_day")
+"""Settings that are numbers of a plan under the same name."""
 
 
 def deployed_plan(folder: Path) -> UsagePlan:
@@ -31,20 +35,24 @@ def deployed_plan(folder: Path) -> UsagePlan:
     for function in FUNCTIONS:
         sizes[function] |= values.get("sizes", {}).get(function, {})
     changes: dict[str, Any] = {
-        f"{function}_instances": int(sizes[function]["instances"]) for function in ("embed", "search")
+        f"{function}_instances": int(_number(sizes[function], "instances")) for function in ("embed", "search")
     }
     changes |= {name: max(least, paid_instances(values)) for name, least in changes.items()}
     for function in FUNCTIONS:
-        changes[f"{function}_cpu"] = float(sizes[function]["cpu"])
-        changes[f"{function}_memory_gib"] = float(sizes[function]["memory_gib"])
+        changes[f"{function}_cpu"] = _number(sizes[function], "cpu")
+        changes[f"{function}_memory_gib"] = _number(sizes[function], "memory_gib")
     for function in ("crawl", "compact"):
         name = f"{function}_schedule"
         cron = values.get(name) or text_of(config.of("variable")[f"var.{name}"].attributes["default"])
         changes[f"{function}_runs_a_day"] = runs_a_day(cron or "0 * * * *")
     changes["page_from_function"] = values.get("public") == "function"
     changes["models_from"] = "elsewhere" if values.get("page", {}).get("models") else "bucket"
-    if not _is_on(values.get("settings", {})):
+    settings = {name.lower().removeprefix("visor_"): str(value) for name, value in values.get("settings", {}).items()}
+    if settings.get("device", "true").lower() in ("false", "0"):
         changes["device"] = 0.0
+    given = {**settings, **values}
+    read = Settings.read({PREFIX + name.upper(): str(given[name]) for name in COUNTED if name in given})
+    changes |= {name: getattr(read, name) for name in COUNTED}
     changes["publish"] = bool(values.get("publish"))
     changes["switch"] = bool(values.get("billing_account"))
     changes["metrics"] = bool(values.get("metrics"))
@@ -52,16 +60,24 @@ def deployed_plan(folder: Path) -> UsagePlan:
     return msgspec.structs.replace(UsagePlan(), **changes)
 
 
-def _is_on(settings: Mapping[str, Any]) -> bool:
-    """Whether the owner lets visitors' devices embed pictures."""
-    given = {name.lower().removeprefix("visor_"): str(value) for name, value in settings.items()}
-    return given.get("device", "true").lower() not in ("false", "0")
-
-
 def paid_instances(values: Mapping[str, Any]) -> int:
     """How many instances the sum to spend pays for, day and night, calculated as in functions.tf."""
-    budget = values.get("budget") or {}
-    return min(20, int(float(budget.get("spend", 0)) / float(budget.get("dollar", 1)) / (2 * 2.29)))
+    budget = {"spend": 0, "dollar": 1, **values.get("budget", {})}
+    return min(20, int(_number(budget, "spend") / _number(budget, "dollar", above=0) / (2 * 2.29)))
+
+
+def _number(values: Mapping[str, Any], name: str, *, above: float = -1) -> float:
+    try:
+        number = float(values[name])
+    except (TypeError, ValueError):
+        number = math.nan
+    if not above < number < math.inf:
+        raise SettingsError(
+            f"{name} is {values[name]!r:.80} in Terraform's variables",
+            valid="A number, as in: budget = { spend = 5, dollar = 0.92 }",
+            remedy="Correct it in terraform.tfvars",
+        )
+    return number
 
 
 def default_sizes(config: Terraform) -> dict[str, dict[str, Any]]:

@@ -52,14 +52,16 @@ def run(argv: Sequence[str], *, cwd: Path) -> None:
     """
     printed = []
     command = [_path_of(argv[0]), *argv[1:]]
-    with subprocess.Popen(command, cwd=cwd, stdout=2, stderr=subprocess.PIPE, text=True) as process:  # noqa: S603
+    with subprocess.Popen(  # noqa: S603
+        command, cwd=cwd, stdout=2, stderr=subprocess.PIPE, encoding="utf-8", errors="replace"
+    ) as process:
         for line in process.stderr or ():
             sys.stderr.write(line)
             printed.append(re.sub(r"\x1b\[[\d;]*m|[│╷╵]", " ", line))
     if process.returncode:
         failed = ProgramFailed(
             f"`{' '.join(argv)}` failed with status {process.returncode}; its own message is above",
-            remedy="Correct what it names and run `visor deploy` again: it continues where it stopped",
+            remedy="Correct what it names and run the same command again: it continues where it stopped",
         )
         failed.errors = " ".join(" ".join(printed).split())
         raise failed
@@ -73,7 +75,15 @@ def output(argv: Sequence[str], *, cwd: Path | None = None) -> str:
     """
     command, shown = [_path_of(argv[0]), *argv[1:]], f"`{' '.join(argv)}`"
     try:
-        done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=READ_TIMEOUT_S, check=True)  # noqa: S603
+        done = subprocess.run(  # noqa: S603
+            command,
+            cwd=cwd,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=READ_TIMEOUT_S,
+            check=True,
+        )
     except subprocess.TimeoutExpired as exc:
         raise DeployError(f"{shown} took more than {READ_TIMEOUT_S:.0f} s", remedy="Check the network") from exc
     except subprocess.CalledProcessError as exc:

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from visor.deploy.owner import check_owner, given_variables
 from visor.deploy.process import output, parsed_output
-from visor.deploy.steps import DEPLOYER_ROLES, DONE_BEFORE, ENABLING, PUBLIC_BY_FUNCTION, STATE_FILE, Target, steps_of
-from visor.deploy.terraform import read_terraform
+from visor.deploy.steps import (
+    DEPLOYER_ROLES,
+    DONE_BEFORE,
+    ENABLING,
+    PUBLIC_BY_FUNCTION,
+    STATE_FILE,
+    Target,
+    check_project,
+    needed_services,
+    steps_of,
+)
 from visor.errors import DeployError, VisorError
 from visor.schema.items import Record
 
@@ -124,8 +135,7 @@ def _services(target: Target) -> str:
             f"{', '.join(missing)} off",
             remedy=f"Run `gcloud services enable {' '.join(missing)} --project={target.project}`",
         )
-    text = str(read_terraform(target.terraform).local_values["services"])
-    wanted = set(re.findall(r'"([a-z]+\.googleapis\.com)"', text))
+    wanted = needed_services(target)
     return f"{len(wanted & enabled)} of {len(wanted)} on; Terraform enables the rest"
 
 
@@ -258,7 +268,7 @@ def _sources(target: Target) -> str:
 
 
 def _state(target: Target) -> str:
-    """A project with two states would get every resource twice."""
+    """A project with two states would get every resource twice, and a state of another project delete that one's."""
     state = target.terraform / "terraform.tfstate"
     local = state.is_file() and '"type": "google_' in state.read_text(encoding="utf-8")
     in_bucket = bool(_ls(f"gs://{target.state_bucket}/visor/terraform/default.tfstate"))
@@ -274,7 +284,25 @@ def _state(target: Target) -> str:
             f"This project was deployed with its state in gs://{target.state_bucket}",
             remedy="Use --cloud, or copy terraform/state.tfbackend.example to state.tfbackend and name the bucket",
         )
+    if not target.cloud:
+        check_project(_kept_state(target) if keeps else _parsed_state(state), target)
     return "in a bucket" if keeps else "on this machine"
+
+
+def _parsed_state(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_bytes() or b"{}")) if path.is_file() else {}
+    except ValueError as exc:
+        remedy = "Restore it from terraform.tfstate.backup next to it"
+        raise DeployError(f"{path} is not a state of Terraform: {exc}", remedy=remedy) from exc
+
+
+def _kept_state(target: Target) -> dict[str, Any]:
+    """The state in the bucket that the owner's state.tfbackend names; empty if nothing is there."""
+    text = (target.terraform / STATE_FILE).read_text(encoding="utf-8")
+    bucket = re.search(r'^\s*bucket\s*=\s*"([^"]+)"', text, re.MULTILINE)
+    url = f"gs://{bucket[1] if bucket else ''}/visor/terraform/default.tfstate"
+    return parsed_output(["gcloud", "storage", "cat", url]) or {} if bucket and _ls(url) else {}
 
 
 def _ls(url: str) -> str:

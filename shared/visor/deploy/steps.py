@@ -6,10 +6,11 @@ import json
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from visor.deploy.owner import given_variables
 from visor.deploy.process import ProgramFailed, output, run
@@ -142,10 +143,12 @@ def local_steps(target: Target) -> list[Step]:
     root, terraform, page = target.root, target.terraform, target.root / "frontend"
     sources = () if target.sources is None else ("--config", str(target.sources))
     given = [part for variable in target.variables for part in ("--var", variable)]
+    model = given_variables(terraform, target.variables).get("model")
     crawl = f"gcloud scheduler jobs run visor-crawl --location={target.region} --project={target.project}"
     return [
         *service_steps(target),
-        _step(root, "model", "build the model, once", "python -m visor model build", changes=False),
+        _step(root, "model", "build the model, once", "python -m visor model build", *([model] if model else []),
+              changes=False),
         _step(page, "page", "install what the page is built with", "npm ci --no-audit --no-fund", changes=False),
         _step(page, "page", "build the page", "npm run build", changes=False),
         _step(root, "bundles", "pack each function with the package, the model and the page; check visor.toml",
@@ -166,8 +169,7 @@ def local_steps(target: Target) -> list[Step]:
 def service_steps(target: Target) -> list[Step]:
     """Enable every service, and create the accounts of Google's own services, before Terraform needs them."""
     root, project = target.root, target.project
-    text = str(read_terraform(target.terraform).local_values["services"])
-    services = " ".join(sorted({*re.findall(r'"([a-z]+\.googleapis\.com)"', text), *ENABLING}))
+    services = " ".join(sorted({*needed_services(target), *ENABLING}))
     return [
         _step(root, "services", "enable what Visor uses", f"gcloud services enable {services} --project={project}"),
         *(
@@ -176,6 +178,15 @@ def service_steps(target: Target) -> list[Step]:
             for name in ("pubsub", "cloudfunctions", "artifactregistry")
         ),
     ]  # fmt: skip
+
+
+def needed_services(target: Target) -> set[str]:
+    """The services that Terraform enables, those for a variable only if it is set: enabling Compute Engine, say, also
+    makes a network and an account, and an organisation may forbid it."""
+    always, *more = re.split(r"(?<=\]), (?=var\.)", str(read_terraform(target.terraform).local_values["services"]))
+    given = given_variables(target.terraform, target.variables)
+    asked = [text for text in more if any(given.get(name) for name in re.findall(r"var\.(\w+)", text))]
+    return set(re.findall(r'"([a-z]+\.googleapis\.com)"', " ".join([always, *asked])))
 
 
 def init_step(target: Target) -> Step:
@@ -188,8 +199,8 @@ def init_step(target: Target) -> Step:
 
 
 def terraform_variables(target: Target) -> list[str]:
-    """Variables from our own command line, as arguments for Terraform's."""
-    return [f"-var={v}" for v in (f"project={target.project}", f"region={target.region}", *target.variables)]
+    """Variables from our own command line, as arguments for Terraform's. The last of one name counts."""
+    return [f"-var={v}" for v in (*target.variables, f"project={target.project}", f"region={target.region}")]
 
 
 def destroy_steps(target: Target) -> list[Step]:
@@ -215,7 +226,9 @@ def cloud_steps(target: Target) -> list[Step]:
     project, region, root = target.project, target.region, target.root
     bucket = f"gs://{target.state_bucket}"
     config = target.sources.relative_to(root) if target.sources else Path("visor.toml")
-    billing = given_variables(target.terraform, target.variables).get("billing_account")
+    given = given_variables(target.terraform, target.variables)
+    billing = given.get("billing_account")
+    model = f",_MODEL={given['model']}" if "model" in given else ""
     return [
         *service_steps(target),
         _step(root, "state", "bucket for Terraform's state, a model, the upload and the log",
@@ -231,8 +244,35 @@ def cloud_steps(target: Target) -> list[Step]:
               f"gcloud builds submit . --config=cloudbuild.yaml --project={project} --region=global"
               f" --service-account=projects/{project}/serviceAccounts/{deployer(project)}"
               f" --gcs-source-staging-dir={bucket}/cloudbuild --gcs-log-dir={bucket}/logs",
-              f"--substitutions=_REGION={region},_STATE_BUCKET={target.state_bucket},_CONFIG={config.as_posix()}"),
+              f"--substitutions=_REGION={region},_STATE_BUCKET={target.state_bucket},_CONFIG={config.as_posix()}{model}"),
     ]  # fmt: skip
+
+
+def in_state(state: Mapping[str, Any], attribute: str, type_: str = "") -> set[str]:
+    """What Terraform's state has as an attribute of its resources, of one type or of all."""
+    found = {
+        instance.get("attributes", {}).get(attribute)
+        for resource in state.get("resources", [])
+        if resource.get("mode") == "managed" and resource.get("type", "").startswith(type_ or "google_")
+        for instance in resource.get("instances", [])
+    }
+    return {value for value in found if isinstance(value, str)}
+
+
+def check_project(state: Mapping[str, Any], target: Target) -> None:
+    """Refuse a state of another project: Terraform would move all that is in it to this one, which deletes its data.
+
+    Raises:
+        DeployError: The state names resources, and none in the target's project.
+    """
+    others = in_state(state, "project")
+    if others and target.project not in others:
+        other = ", ".join(sorted(others))
+        raise DeployError(
+            f"Terraform's state is that of {other}, not of {target.project}",
+            valid="One checkout, or one state bucket, for each project",
+            remedy=f"Name it with --project {other}, or use another checkout for {target.project}",
+        )
 
 
 def steps_of(target: Target) -> list[Step]:
@@ -254,7 +294,7 @@ def uploaded_variables(target: Target) -> Iterator[None]:
     try:
         yield
     finally:
-        path.unlink()
+        path.unlink(missing_ok=True)
 
 
 def use_state_file(target: Target) -> None:

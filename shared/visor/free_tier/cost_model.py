@@ -1,6 +1,7 @@
 """The cost model: a plan's use of each free allowance, with the arithmetic, and its cost beyond them.
 
-Daily allowances are compared with the worst day: the one on which all of a crawl period's changes come at once.
+Daily allowances are compared with the worst day: the one on which all of a crawl period's changes come at once, or all
+those of several periods if they are shorter than a day.
 """
 
 from __future__ import annotations
@@ -137,7 +138,7 @@ class Load(NamedTuple):
     operation: str
     month: tuple[float, ...]
     worst_day: tuple[float, ...] = ()
-    """The same for the day on which all changes of a crawl period come."""
+    """The same for the day on which all changes of a crawl period, or of all that it has, come."""
     function: str = ""
     """The function that does it, if any."""
 
@@ -155,16 +156,17 @@ class PlanUsage:
             plan = msgspec.structs.replace(plan, device=0.0)
         self.plan, self.counts = plan, counts
         crawls = DAYS / plan.recrawl_days
-        # Images embedded after one re-crawl, all on one day at worst.
-        changed = plan.images * plan.churn
-        embeds = changed * crawls
+        embeds = plan.images * plan.churn * crawls
+        # Images read and embedded on the worst day.
+        a_day = max(1.0, 1 / plan.recrawl_days)
+        read, changed = plan.images * a_day, plan.images * plan.churn * a_day
         # The last batch of each source is not full.
         batches = embeds / plan.batch_size + crawls * plan.sources
         runs, compactions = plan.crawl_runs_a_day, plan.compact_runs_a_day
         searches, links, visits = plan.searches_a_day, plan.links_a_day, plan.visits_a_day
         readings, explained = visits * (READINGS_A_VISIT + plan.device), searches * plan.explained
         looks, starts = looks_a_day(plan), cold_starts_a_day(plan)
-        shards = changed / plan.batch_size + plan.sources
+        shards = changed / plan.batch_size + plan.sources * a_day
         self.starts = (runs + compactions) * DAYS + 2 * crawls
         seen = searches * plan.device
         self.model_mb = mb = (plan.model_bytes or image_sizes().model_bytes) / 1e6
@@ -182,7 +184,7 @@ class PlanUsage:
             Load("the index for visits", "index_row", (published * visits * DAYS, plan.images)),
             Load("searches in browsers", "published_search", (searched_there * DAYS,)),
             Load("embed", "embed", (embeds,), (changed,), "embed"),
-            Load("crawl", "crawl", (plan.images * crawls,), (plan.images,), "crawl"),
+            Load("crawl", "crawl", (plan.images * crawls,), (read,), "crawl"),
             Load("crawl runs", "crawl_run", (runs * DAYS * plan.sources,), (runs, plan.sources), "crawl"),
             Load("links", "link", (links * DAYS,), (links,), "crawl"),
             Load("merge", "merge", (embeds,), (changed,), "compact"),

@@ -314,7 +314,8 @@ class Meter:
             valid=f"At most {limit:,.{digits}f} ({used:,.{digits}f} so far), so that Visor costs its owner "
             + ("no more" if self.settings.budget else "nothing"),
             remedy=f"Come back after {ends.isoformat(timespec='minutes')}",
-            retry_after_s=(ends - now).total_seconds(),
+            # Not `ends - now`, which ignores the hour by which the clocks change.
+            retry_after_s=ends.timestamp() - now.timestamp(),
         )
 
 

@@ -54,7 +54,9 @@ class SharedCounts:
         try:
             for key in list(pending):
                 self.documents.commit([Add(collection=self.collection, key=key, amounts=dict(pending[key]))])
-                del pending[key]
+                with self._lock:
+                    stored = self._stored.setdefault(key, {})
+                    stored |= {name: stored.get(name, 0) + amount for name, amount in pending.pop(key).items()}
             found = self.documents.get(self.collection, list(periods))
             with self._lock:
                 for key in periods:

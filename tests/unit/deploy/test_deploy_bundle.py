@@ -16,7 +16,9 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from scripts import bundle, lock
 
+from visor.errors import SettingsError
 from visor.free_tier.allowances import image_sizes
+from visor.settings import Settings
 from visor.sources.registry import kinds
 
 pytestmark = pytest.mark.build
@@ -210,6 +212,22 @@ def test_runtime_is_the_python_that_the_tests_run_on() -> None:
     """What is pinned was resolved, and is tested, on the Python that the functions run."""
     header = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()[0]
     assert f"Python {lock.runtime()} " in header
+
+
+def test_the_model_is_the_one_that_terraform_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted: list[str] = []
+
+    def directory(settings: Settings, name: str) -> Path:
+        wanted.append(name)
+        raise SettingsError(f"There is no model {name}")
+
+    monkeypatch.setattr(bundle, "model_directory", directory)
+    monkeypatch.setenv("VISOR_MODEL", "imagenet")
+    for given in (["--terraform", str(tmp_path), "--var", "model=efficientnet_lite0"], []):
+        monkeypatch.setattr(sys, "argv", ["bundle.py", str(tmp_path / "out"), *given])
+        with pytest.raises(SystemExit, match="There is no model"):
+            bundle.main()
+    assert wanted == ["efficientnet_lite0", "imagenet"]
 
 
 def test_a_model_that_is_not_whole_is_not_bundled(model: Path) -> None:

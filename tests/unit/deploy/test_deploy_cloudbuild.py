@@ -322,6 +322,20 @@ def test_a_service_that_serves_the_page_is_opened_without_all_users(workspace: P
     assert json.loads((dist / "config.json").read_text())["endpoint"] == ""
 
 
+@pytest.mark.parametrize(("gcloud", "said"), [("exit 7", "failed with status 7"), (None, "gcloud is not installed")])
+def test_a_page_that_is_not_published_is_said_in_words(
+    dist: Path, tmp_path: Path, gcloud: str | None, said: str
+) -> None:
+    if gcloud is not None:
+        (tmp_path / "gcloud").write_text(f"#!/bin/sh\n{gcloud}\n")
+        (tmp_path / "gcloud").chmod(0o755)
+    command = [sys.executable, str(ROOT / "scripts" / "publish.py"), str(dist), "gs://b", "--endpoint"]
+    done = subprocess.run([*command, "https://x.run.app"], env={"PATH": str(tmp_path)}, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_what_the_owner_says_of_the_page_is_published(dist: Path) -> None:
     publish.write_config(dist, "https://x.run.app/", {"title": "Shop", "notes": [{"text": "Hand-made"}]})
     config = json.loads((dist / "config.json").read_text())
@@ -378,7 +392,8 @@ class Deployed(BaseHTTPRequestHandler):
             "/config.json": ("application/json", json.dumps({"endpoint": own}).encode()),
             **server.broken,
         }
-        self._send(200 if self.path in answers else 404, *answers.get(self.path, ("text/plain", b"")))
+        status = server.statuses.get(self.path, 200)
+        self._send(status if self.path in answers else 404, *answers.get(self.path, ("text/plain", b"")))
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
@@ -399,7 +414,7 @@ class Deployed(BaseHTTPRequestHandler):
 @pytest.fixture
 def deployed() -> Iterator[Any]:
     server: Any = ThreadingHTTPServer(("127.0.0.1", 0), Deployed)
-    server.broken, server.sniff = {}, "nosniff"
+    server.broken, server.statuses, server.sniff = {}, {}, "nosniff"
     server.refusal = (400, "application/problem+json", b"{}")
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -444,6 +459,29 @@ def test_smoke_finds_what_is_broken(deployed: Any, path: str, answer: tuple[str,
     done = smoke(deployed)
     assert done.returncode == 1
     assert done.stdout.count("WRONG") == 1
+
+
+@pytest.mark.parametrize(("status", "type_", "well"), [(429, "application/problem+json", 1), (429, "text/html", 0)])
+def test_smoke_passes_where_only_the_free_tier_is_used_up(deployed: Any, status: int, type_: str, well: int) -> None:
+    """The first crawl, which fills the page, is started after it."""
+    deployed.broken, deployed.statuses = {"/v1/stats": (type_, b"{}")}, {"/v1/stats": status}
+    done = smoke(deployed)
+    assert done.returncode == 1 - well
+    assert done.stdout.count("no more is free for now") == well
+
+
+def test_smoke_finds_an_answer_that_is_cut_off(deployed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def cut(self: Deployed, status: int, type_: str, body: bytes) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "100")
+        self.end_headers()
+        self.wfile.write(body)
+        self.close_connection = True
+
+    monkeypatch.setattr(Deployed, "_send", cut)
+    done = smoke(deployed)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "does not answer: IncompleteRead" in done.stdout
 
 
 def test_smoke_finds_a_stack_trace_and_missing_headers(deployed: Any) -> None:

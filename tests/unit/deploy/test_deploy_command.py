@@ -13,7 +13,9 @@ import pathspec
 import pytest
 from tests.unit.deploy.deploying import ROOT, World, deploy, findings
 
+from visor.cli.doctor import _tool
 from visor.deploy import grants
+from visor.deploy.process import ProgramFailed, output, run
 from visor.deploy.steps import (
     CLOUD_VARIABLES,
     DEPLOYER_ROLES,
@@ -24,7 +26,9 @@ from visor.deploy.steps import (
     cloud_steps,
     deployer,
     local_steps,
+    needed_services,
     run_steps,
+    service_steps,
     steps_of,
 )
 from visor.errors import DeployError
@@ -120,6 +124,88 @@ def test_what_could_not_be_removed_is_not_taken_for_gone(
     said: list[str] = []
     assert len(run_steps([step], Target(root=checkout, project="my-project"), say=said.append)) == left
     assert ("failed" in said[-1]) == bool(left)
+
+
+def test_project_and_region_are_those_of_the_variables_unless_named(world: World, checkout: Path) -> None:
+    tfvars = checkout / "terraform" / "terraform.tfvars"
+    tfvars.write_text('project = "shop-1234"\nregion = "us-east1"\n')
+    assert deploy(checkout, "--plan").stdout.count("--project=shop-1234") > 3
+    assert "-var=project=shop-1234 -var=region=us-east1" in deploy(checkout, "--plan").stdout
+    assert "--location=us-east1" in deploy(checkout, "--plan").stdout
+    named = deploy(
+        checkout, "--plan", "--project", "other-1", "--region", "us-west1", "--var", "region=us-east1"
+    ).stdout
+    assert "-var=region=us-east1 -var=project=other-1 -var=region=us-west1" in named, "the last one counts"
+    assert "--project=shop-1234" not in named
+    varied = deploy(checkout, "--plan", "--var", "project=other-2", "--var", "region=us-west1").stdout
+    assert "--project=other-2" in varied
+    assert "--location=us-west1" in varied
+    tfvars.unlink()
+    assert "-var=project=PROJECT -var=region=us-central1" in deploy(checkout, "--plan").stdout
+    assert not world.asked("gcloud")
+
+
+@pytest.mark.parametrize("by", ["variables", "option", "environment"])
+def test_model_bundles_and_functions_agree(
+    by: str, world: World, checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bundles held `auto`, and the functions that Terraform told otherwise found no model."""
+    options = ["--var", "model=efficientnet_lite0"] if by == "option" else []
+    if by == "environment":
+        monkeypatch.setenv("VISOR_MODEL", "efficientnet_lite0")
+    else:
+        monkeypatch.setenv("VISOR_MODEL", "imagenet")
+    if by == "variables":
+        (checkout / "terraform" / "terraform.tfvars").write_text('model = "efficientnet_lite0"\n')
+    assert deploy(checkout, *options).exit_code == 0
+    assert (checkout / "visor" / "__main__.ran").read_text() == "model build efficientnet_lite0"
+    varied = "--var model=efficientnet_lite0" in (checkout / "scripts" / "bundle.ran").read_text()
+    assert varied == ("-var=model=efficientnet_lite0" in world.asked("terraform", "apply")[0]) == (by != "variables")
+    assert ",_MODEL=efficientnet_lite0" in deploy(checkout, "--cloud", "--plan", *options).stdout
+
+
+@pytest.mark.parametrize(
+    ("variables", "more"),
+    [
+        ((), set()),
+        (("bulk=false", "owner_key_version=0", "billing_account=null", "source_secrets={}"), set()),
+        (("bulk=true",), {"compute", "dataflow"}),
+        (("owner_key_version=1",), {"secretmanager"}),
+        (('source_secrets={ KEY = "key" }',), {"secretmanager"}),
+        (("billing_account=0A1B2C-3D4E5F-6A7B8C",), {"billingbudgets"}),
+    ],
+)
+def test_only_services_that_are_used_are_enabled(checkout: Path, variables: tuple[str, ...], more: set[str]) -> None:
+    found = needed_services(Target(root=checkout, project="my-project", variables=variables))
+    optional = {f"{name}.googleapis.com" for name in ("billingbudgets", "compute", "dataflow", "secretmanager")}
+    assert found & optional == {f"{name}.googleapis.com" for name in more}
+    assert {"run.googleapis.com", "artifactregistry.googleapis.com", "storage.googleapis.com"} < found
+    enable = service_steps(Target(root=checkout, project="my-project", variables=variables))[0].command
+    assert all(name in enable for name in found)
+    assert not [name for name in optional - found if name in enable]
+
+
+@pytest.mark.parametrize("how", [(), ("--cloud",)])
+def test_variables_of_a_killed_run_do_not_act_on_the_next(world: World, checkout: Path, how: tuple[str, ...]) -> None:
+    (checkout / CLOUD_VARIABLES).write_text('{"project": "other-1", "owner_key_version": 3, "bulk": true}')
+    planned = deploy(checkout, "--plan", *how).stdout
+    assert "other-1" not in planned
+    assert "compute.googleapis.com" not in planned
+    assert not (checkout / CLOUD_VARIABLES).exists()
+
+
+def test_what_a_program_writes_is_read_whatever_its_encoding(world: World, tmp_path: Path) -> None:
+    program = world.programs / "odd"
+    program.write_text("#!/bin/sh\nprintf 'Stra\\337e' >&2\nprintf 'M\\374ll'\nexit 3\n")
+    program.chmod(0o755)
+    with pytest.raises(ProgramFailed) as failed:
+        run(["odd"], cwd=tmp_path)
+    assert failed.value.errors == "Stra\ufffde"
+    assert "the same command" in failed.value.remedy, "which may be `visor destroy`"
+    with pytest.raises(DeployError, match="status 3: Stra"):
+        output(["odd"])
+    program.rename(world.programs / "java")
+    assert _tool("java", "Install it", "-version").found.endswith("ends with status 3: M\ufffdll")
 
 
 @pytest.mark.slow

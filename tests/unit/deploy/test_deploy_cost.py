@@ -16,6 +16,7 @@ from visor.app import App
 from visor.cli.cost import cost_command
 from visor.demo.catalogue import DemoCatalogue
 from visor.deploy.plan import deployed_plan, runs_a_day
+from visor.errors import SettingsError
 from visor.free_tier.allowances import allowances, counted, image_sizes
 from visor.free_tier.cost_model import DAYS, ENOUGH, Line, UsagePlan, cold_starts_a_day, first_limit, lines, looks_a_day
 from visor.free_tier.growth import (
@@ -78,6 +79,41 @@ def test_what_the_owner_sets_is_what_is_counted(tmp_path: Path) -> None:
     (folder / "more.auto.tfvars").write_text('public = "function"\n')
     assert deployed_plan(folder).page_from_function
     assert (plan.device, plan.models_from) == (UsagePlan().device, "bucket")
+    assert (plan.links_a_day, plan.freshness_s, plan.batch_size) == (300, 30, 64)
+    (folder / "more.auto.tfvars").write_text(
+        'freshness_s = 5\nsettings = { links_a_day = "500", VISOR_BATCH_SIZE = 16 }\n'
+        "sizes = { search = null }\nbudget = { spend = null }\npage = { models = null }\n"
+    )
+    plan = deployed_plan(folder)
+    assert (plan.links_a_day, plan.freshness_s, plan.batch_size) == (500, 5, 16)
+    assert (plan.search_instances, plan.models_from) == (2, "bucket"), "null is the default, in objects as well"
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ("budget = { spend = 5, dollar = 0 }", "dollar is 0"),
+        ('budget = { spend = "5 EUR" }', "spend is '5 EUR'"),
+        ('sizes = { search = { cpu = "two" } }', "cpu is 'two'"),
+        ("sizes = { search = { instances = [] } }", "instances is"),
+    ],
+)
+def test_variables_that_terraform_would_refuse_are_refused(tmp_path: Path, variables: str, said: str) -> None:
+    shutil.copy(ROOT / "terraform" / "variables.tf", tmp_path)
+    (tmp_path / "terraform.tfvars").write_text(variables)
+    with pytest.raises(SettingsError, match=said):
+        deployed_plan(tmp_path)
+
+
+def test_several_crawls_a_day_use_a_days_allowance_together() -> None:
+    daily, hourly = (
+        {line.metric: line for line in lines(UsagePlan(recrawl_days=days)) if line.per == "day"} for days in (1, 1 / 24)
+    )
+    rest = {line.metric: line for line in lines(UsagePlan(churn=0, images=0, recrawl_days=1)) if line.per == "day"}
+    for metric in ("reads", "writes"):
+        changes = daily[metric].used - rest[metric].used
+        assert hourly[metric].used == pytest.approx(rest[metric].used + 24 * changes, rel=0.01)
+        assert (hourly[metric].share > 1) == (hourly[metric].cost > 0)
 
 
 @pytest.mark.parametrize(

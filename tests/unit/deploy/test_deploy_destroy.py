@@ -79,6 +79,23 @@ def test_all_is_removed_after_make_clean_and_it_says_what(place: Workspace) -> N
     assert any("gcf-v2-sources-123456789012-us-central1" in line for line in asked(place))
 
 
+def test_the_state_of_another_project_is_not_touched(place: Workspace) -> None:
+    place.terraform("apply", "-var=region=us-central1")
+    done = destroy(place, "--yes", "--project", "another-project")
+    assert isinstance(done.exception, DeployError)
+    assert "that of my-project, not of another-project" in done.exception.found
+    assert len(place.project.there) > 70
+    assert asked(place) == []
+
+
+def test_copies_are_removed_in_the_region_of_the_functions(place: Workspace) -> None:
+    place.terraform("apply", "-var=region=us-east1")
+    done = destroy(place, "--yes")
+    assert done.exit_code == 0, (done.output, done.exception)
+    assert any("gcf-v2-sources-123456789012-us-east1" in line for line in asked(place))
+    assert any("functions list --v2 --regions=us-east1" in line for line in asked(place))
+
+
 def test_what_is_left_is_named_and_nothing_is_said_to_be_gone(place: Workspace, tmp_path: Path) -> None:
     place.terraform("apply", "-var=region=us-central1")
     (tmp_path / "refused").touch()

@@ -10,9 +10,7 @@ import pytest
 from tests.unit.deploy.deploying import World, deploy, findings
 
 from visor.deploy.readiness import CHECKS
-from visor.deploy.steps import (
-    Target,
-)
+from visor.deploy.steps import STATE_FILE, Target
 from visor.errors import DeployError
 
 
@@ -119,6 +117,37 @@ def test_two_states_of_one_project_are_refused(world: World, checkout: Path) -> 
     world.says("gcloud storage ls", stdout="gs://my-project-visor-state/visor/terraform/default.tfstate")
     with pytest.raises(DeployError, match="deployed with its state in"):
         CHECKS["state"](here)
+
+
+@pytest.mark.parametrize("kept", ["here", "in a bucket"])
+def test_a_state_of_another_project_is_refused(kept: str, world: World, checkout: Path) -> None:
+    """Terraform would move all of that project to this one, without asking."""
+    state = {
+        "resources": [
+            {"mode": "data", "type": "google_project", "instances": [{"attributes": {"project": "of nobody"}}]},
+            {"mode": "managed", "type": "google_pubsub_topic", "instances": [{"attributes": {"project": "other-1"}}]},
+        ]
+    }
+    if kept == "here":
+        (checkout / "terraform" / "terraform.tfstate").write_text(json.dumps(state))
+    else:
+        (checkout / "terraform" / STATE_FILE).write_text('bucket = "kept"\n')
+        url = "gs://kept/visor/terraform/default.tfstate"
+        world.says("gcloud storage ls gs://kept", stdout=url)
+        world.says(f"gcloud storage cat {url}", stdout=state)
+    with pytest.raises(DeployError, match="is that of other-1, not of my-project"):
+        CHECKS["state"](Target(root=checkout, project="my-project"))
+    CHECKS["state"](Target(root=checkout, project="other-1"))
+    done = deploy(checkout, "--project", "my-project")
+    assert isinstance(done.exception, DeployError)
+    assert "--project other-1" in done.exception.remedy
+    assert not world.asked("gcloud", "services", "enable")
+
+
+def test_a_damaged_state_is_an_error_that_says_so(world: World, checkout: Path) -> None:
+    (checkout / "terraform" / "terraform.tfstate").write_text('{"resources": [')
+    with pytest.raises(DeployError, match="is not a state of Terraform"):
+        CHECKS["state"](Target(root=checkout, project="my-project"))
 
 
 @pytest.mark.slow

@@ -73,6 +73,24 @@ def test_sums_are_scaled_to_a_month_days_are_the_worst_and_sizes_the_newest(moni
     assert (ended - begun).days == 3
 
 
+def test_a_project_younger_than_the_days_that_are_read_is_not_taken_for_idle(monitoring: Monitoring) -> None:
+    found = {
+        (one.service, one.metric): one.used for one in measured("p", days=30, address=monitoring.address, say=print)
+    }
+    assert found["Cloud Run", "requests"] == pytest.approx(70 * 30.4375 / 3)
+
+
+def test_an_answer_that_is_none_is_explained(monitoring: Monitoring, monkeypatch: pytest.MonkeyPatch) -> None:
+    for body in (
+        b"<html>Sign in</html>",
+        b'{"timeSeries": [{}]}',
+        b'{"timeSeries": [{"points": [{"value": {"x": "y"}}]}]}',
+    ):
+        monkeypatch.setattr(monitoring, "answer", lambda request, body=body: Reply(body=body))
+        with serving(monitoring.answer) as server, pytest.raises(DeployError, match="does not return Cloud Run"):
+            measured("p", days=7, address=server.url, say=print)
+
+
 def test_every_metric_is_of_an_allowance_and_operations_are_told_apart(monitoring: Monitoring) -> None:
     assert METRICS.keys() <= {(one.service, one.metric) for one in allowances().allowances}
     measured("p", days=7, address=monitoring.address, say=print)

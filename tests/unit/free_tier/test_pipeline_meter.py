@@ -181,6 +181,46 @@ def test_a_month_limit_ends_with_the_month(documents: CountingDocuments, clock: 
     one.allow("cold_start")
 
 
+@pytest.mark.parametrize(
+    ("now", "hours"),
+    [
+        ((2026, 11, 1, 0), 25),  # clocks go back in this night
+        ((2027, 3, 14, 0), 23),  # and forward in this one
+        ((2026, 11, 2, 0), 24),
+    ],
+)
+def test_a_day_on_which_the_clocks_change_ends_when_it_ends(
+    documents: CountingDocuments, clock: Clock, now: tuple[int, int, int, int], hours: int
+) -> None:
+    clock.now = datetime.datetime(*now, tzinfo=california()).timestamp()
+    one = meter(documents, clock)
+    one.add("embed", one.headroom("embed"))
+    with pytest.raises(QuotaReached) as caught:
+        one.allow("embed")
+    assert caught.value.retry_after_s == hours * 3600
+    clock.now += hours * 3600
+    one.allow("embed")
+
+
+def test_what_was_written_and_could_not_be_read_back_still_counts(
+    documents: CountingDocuments, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = meter(documents, clock)
+    one.add("search", 10)
+    one.add("search", 5)
+
+    def away(collection: str, keys: Sequence[str]) -> dict[str, Document]:
+        raise StoreUnavailable("The store is away")
+
+    monkeypatch.setattr(documents, "get", away)
+    before = used(one, "firestore_reads")
+    one.flush()
+    assert used(one, "firestore_reads") == before > 0
+    monkeypatch.undo()
+    one.flush()
+    assert used(one, "firestore_reads") == before
+
+
 def test_a_store_that_is_away_stops_nobody_and_loses_nothing(documents: CountingDocuments, clock: Clock) -> None:
     one = meter(documents, clock)
     documents.away = True

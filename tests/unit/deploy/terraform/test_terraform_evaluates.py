@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from tests.deployed import deployed_environ
@@ -65,6 +66,18 @@ def test_a_function_with_less_than_one_cpu_takes_one_request_at_once(everything:
         service = values["service_config"][0]
         if float(service["available_cpu"]) < 1:
             assert service["max_instance_request_concurrency"] == 1, values["name"]
+
+
+@pytest.mark.parametrize(("spend", "units", "share"), [("0.5", "1", 1 / 2), ("5", "5", 1), ("2.5", "3", 853 / 1024)])
+def test_alert_and_switch_follow_the_sum(tmp_path: Path, spend: str, units: str, share: float) -> None:
+    with workspace(tmp_path / "paid") as place:
+        found = made(place, *BUDGET, f'budget={{spend={spend}, currency="EUR"}}')
+    [budget] = of(found, "google_billing_budget").values()
+    assert budget["amount"][0]["specified_amount"][0]["units"] == units
+    assert min(rule["threshold_percent"] for rule in budget["threshold_rules"]) == share
+    [switch] = [v for v in of(found, "google_cloudfunctions2_function").values() if v["name"] == "visor-switch"]
+    closes = float(switch["service_config"][0]["environment_variables"]["SWITCH_CLOSE_AT"])
+    assert 0.998 * float(spend) < closes * float(units) <= float(spend)
 
 
 def test_environment_makes_valid_settings(everything: Made) -> None:

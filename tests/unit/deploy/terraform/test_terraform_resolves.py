@@ -93,6 +93,7 @@ def test_topics_and_subscriptions_are_the_settings_own(config: Terraform) -> Non
     assert text_of(deployed) == settings.dead_letter_subscription
     # `visor stats` asks Cloud Monitoring how much of it waits.
     batches = resources["google_pubsub_subscription.batches"]
+    assert text_of(batches.attributes["name"]) == settings.subscription, "docs/operations.md sets none"
     assert text_of(config.local_values["settings"]["VISOR_SUBSCRIPTION"]) == text_of(batches.attributes["name"])
     assert "VISOR_SUBSCRIPTION" in str(config.of("output")["output.settings"].attributes["value"])
     assert text_of(resources["google_firestore_database.database"].attributes["name"]) == settings.database
