@@ -203,6 +203,7 @@ SEARCH_COSTS: dict[str, tuple[dict[str, Any], int]] = {
     "text": ({"image": noise(10), "text": "x " * 200}, 12),
     "examples": ({"examples": [{"image": noise(20 + n), "weight": 1 - n / 4} for n in range(8)]}, 12),
     "sort": ({"image": noise(11), "sort": "most_changed"}, 12),
+    "nearest": ({"image": noise(28), "sort": "newest", "nearest": 200}, 12),
     "min_confidence": ({"image": noise(12), "min_confidence": 0.1}, 12),
     "min_similarity": ({"image": noise(13), "min_similarity": 0.1, "sort": "newest"}, 12),
     "after": ({"image": noise(14), "after": "A" * 2000}, 12),
