@@ -144,6 +144,8 @@ describe.each(["small", "projected", "full", "across"])("the index %s", (name) =
       expect(notice).toContain("the documents of their items are lost");
     }
     expect((await local.search({ vector, min_confidence: 1 })).notice).toBeUndefined();
+    const { notices = [] } = await local.search({ vector, k: 1, nearest: 1, sort: "price_up" });
+    expect(notices.map(({ code }) => code)).toEqual(["items_lost", "currencies"]);
   });
 
   test("goes on with the same picture alone", async () => {

@@ -13,11 +13,13 @@ import msgspec
 import numpy as np
 import pytest
 from scripts.golden.private_answers import answers, service_of
-from scripts.golden.private_index import GOLDEN, INDEXES, MODEL, exporter_of, make_export, open_index
+from scripts.golden.private_index import GOLDEN, INDEXES, MODEL, exporter_of, make_export, open_index, rows_of
 
 from visor.export.export import site_in
 from visor.index.format.container import Array, Container
 from visor.index.search.reader import IndexReader
+from visor.schema.search import SearchRequest
+from visor.search.links import encode_vector
 from visor.storage import Stores
 
 KINDS = ("columns", "hashes", "codes_high", "codes_low", "vectors", "looks")
@@ -40,6 +42,17 @@ def test_answers_are_the_committed_ones(name: str, stores: Stores) -> None:
     assert [one["name"] for one in found] == [one["name"] for one in expected]
     for one, other in zip(found, expected, strict=True):
         assert_alike(one, other, one["name"])
+
+
+def test_lost_items_are_told_whatever_else_is(tmp_path: Path) -> None:
+    vector = encode_vector(rows_of(24)[23].vector, None)
+    with open_index("small", tmp_path) as stores:
+        service = service_of(stores)
+        for sort in ("likeness", "price_up"):
+            answer = service.search(SearchRequest(vector=vector, k=1, nearest=1, sort=sort))
+            told = [notice.code for notice in answer.notices]
+            assert not answer.matches
+            assert told == ["items_lost", *(["currencies"] if sort == "price_up" else [])]
 
 
 def test_an_export_is_the_committed_one(name: str, stores: Stores, tmp_path: Path) -> None:
