@@ -120,7 +120,7 @@ export function packLook(head: Float32Array | null, colours: Uint8Array): Uint8A
     look[2 * place] = label & 255;
     look[2 * place + 1] = label >> 8;
     const share = Math.min(Math.max(head?.[label] ?? 0, 0), 1);
-    look[2 * LOOK_LABELS + place] = roundedToEven(255 * Math.fround(Math.sqrt(share)));
+    look[2 * LOOK_LABELS + place] = roundedToEven(Math.fround(255 * Math.fround(Math.sqrt(share))));
   });
   look.set(colours, 3 * LOOK_LABELS);
   return look;

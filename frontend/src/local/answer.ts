@@ -92,7 +92,9 @@ export class LocalSearch {
     took("scan");
     const judgement = this.judge.judge(hits, namesOf(query), query.isAcross);
     took("confidence");
-    const matches = await this.matches(query, hits, judgement, request, signal);
+    const known = await this.matches(query, hits, judgement, request, signal);
+    const least = request.min_confidence ?? 0;
+    const matches = known.filter((match) => match.confidence >= least).slice(0, request.k ?? 12);
     took("items");
     const surest = matches.reduce((best, { confidence }) => Math.max(best, confidence), 0);
     // The nearest that show nothing have none, and say nothing about others. On other pages the nearest are not shown.
@@ -101,8 +103,8 @@ export class LocalSearch {
     const confidence = rounded(held, 4);
     const guess = isNearest ? this.guess(matches, confidence) : null;
     times["total"] = rounded(performance.now() - started, 2);
-    const isLost = hits.hits.length > 0 && matches.length === 0 && !request.min_confidence;
-    const notices = noticesOf(this.manifest, this.rows, request, this.goesOn(request, query), isLost);
+    const isLost = hits.hits.length > 0 && known.length === 0;
+    const notices = isUnsafe ? [] : noticesOf(this.manifest, this.rows, request, this.goesOn(request, query), isLost);
     return {
       matches,
       confidence,
@@ -238,6 +240,7 @@ export class LocalSearch {
     );
   }
 
+  /** All hits whose items are known. */
   private async matches(
     query: Query,
     { hits }: Hits,
@@ -250,13 +253,11 @@ export class LocalSearch {
     const verdicts = this.verdicts(query, hits, known);
     const { copy_confidence: worth } = this.manifest.constants.search;
     const isOwn = (request.sort ?? "likeness") !== "likeness";
-    const found = hits.flatMap((hit, at): Match[] => {
+    return hits.flatMap((hit, at) => {
       const verdict = verdicts[at] as Verdict;
       const sure = Math.max(matches[at] as number, worth[verdict]);
-      const match = this.match(hit, verdict, sure, known, query.blank !== null, isOwn);
-      return match && match.confidence >= (request.min_confidence ?? 0) ? [match] : [];
+      return this.match(hit, verdict, sure, known, query.blank !== null, isOwn) ?? [];
     });
-    return found.slice(0, request.k ?? 12);
   }
 
   /** Null if the item is lost. */
@@ -308,6 +309,7 @@ export class LocalSearch {
     const vector = blank === null && placed?.full ? encodeVector(placed.full, isAcross ? look : null) : null;
     return {
       ...(vector && { vector }),
+      ...(isAcross && { is_across: true }),
       ...(item !== null && { item: this.rows.id(item) }),
       ...(size && { width: size[0], height: size[1] }),
       ...(blank !== null && { blank }),

@@ -227,16 +227,19 @@ export class QueryReader {
     const inFull = calibration.isFitted && calibration.stored.space == null ? calibration.mean : null;
     const origin = this.space.projection?.origin ?? inFull ?? new Float32Array(this.space.dimension);
     const direction = new Float64Array(origin.length);
-    let far = 0;
+    let [far, beside] = [0, 0];
     for (const [{ placed }, weight] of some) {
-      const vector = this.space.unplaced(placed as Placed);
-      const moved = vector.map((value, at) => value - (origin[at] as number));
-      far += lengthOf(moved) / some.length;
-      unit(moved).forEach((value, at) => {
-        direction[at] = (direction[at] as number) + weight * value;
+      const { known, lost } = this.space.unplaced(placed as Placed);
+      const moved = known.map((value, at) => value - (origin[at] as number));
+      const long = Math.hypot(lengthOf(moved), lost) || 1;
+      far += long / some.length;
+      moved.forEach((value, at) => {
+        direction[at] = (direction[at] as number) + (weight * value) / long;
       });
+      // Parts of which only the length is known point anywhere: no two add up.
+      beside = Math.hypot(beside, (weight * lost) / long);
     }
-    const length = lengthOf(direction);
+    const length = Math.hypot(lengthOf(direction), beside);
     if (length < SUM_MIN * some.reduce((sum, [, weight]) => sum + Math.abs(weight), 0)) {
       throw new Refusal(
         `The ${some.length} pictures and their weights cancel each other out`,
@@ -244,9 +247,13 @@ export class QueryReader {
         "Leave an example out, or give it another weight",
       );
     }
-    const around = unit(origin.map((value, at) => value + ((direction[at] as number) / length) * far));
+    const around = origin.map((value, at) => value + ((direction[at] as number) / length) * far);
+    const whole = Math.hypot(lengthOf(around), (beside / length) * far);
     // Rounded as in links, so that a link gets the same answer as the pictures.
-    return this.space.place(unit(fromHalves(toHalves(around))));
+    const full = unit(fromHalves(toHalves(unit(around))));
+    if (beside === 0) return this.space.place(full);
+    const known = full.map((value) => (value * lengthOf(around)) / whole);
+    return { ...this.space.place(known, ((beside / length) * far) / whole), full };
   }
 
   /** The unit vector in base64 of little-endian halves, and the look that may follow it. */

@@ -143,6 +143,11 @@ it("joins taps, and packs vector and look, as Python does", () => {
   expect(furthest(bytes.subarray(2 * 3328), wanted.subarray(2 * 3328))).toBeLessThanOrEqual(1);
 });
 
+it("rounds the root of a probability in single precision", () => {
+  const roots = packLook(Float32Array.of(0.81, 0.09), new Uint8Array(162)).subarray(64, 66);
+  expect([...roots]).toEqual([230, 76]);
+});
+
 it("finds heat and telling parts as Python does", () => {
   const maps = [
     { edge: 17, channels: 24, data: values(17 * 17 * 24, 5) },

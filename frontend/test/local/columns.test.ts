@@ -1,8 +1,8 @@
 import { expect, test } from "vitest";
 import type { Container } from "../../src/bytes/container";
-import { meets, numberOf } from "../../src/local/format/attributes";
+import { byCodePoints, meets, numberOf } from "../../src/local/format/attributes";
 import { Columns } from "../../src/local/format/columns";
-import { priceRanges } from "../../src/local/search/facetCounts";
+import { countFacets, priceRanges } from "../../src/local/search/facetCounts";
 
 /** Three items: what the words and the attribute `constructor` of the first say, every object of JavaScript has, too. */
 const stored: Record<string, unknown> = {
@@ -39,6 +39,28 @@ test("a flag that every object has is refused", () => {
   expect(() => meets(flags, "sold", { any: ["constructor"] })).toThrow('The condition on sold names "constructor"');
 });
 
+test("a flag is read as Python reads it", () => {
+  const flags = { type: "flag", values: [0, 1, 2], names: ["false", "true"] } as const;
+  expect([0, 1, 2].map(meets(flags, "sold", { any: ["\u0085 Yes"] }))).toEqual([false, false, true]);
+  expect(() => meets(flags, "sold", { any: ["\ufeffyes"] })).toThrow("The condition on sold names");
+});
+
+test("texts stand in Python's order: a wide letter before an emoji, which UTF-16 writes with lower numbers", () => {
+  const texts = ["😀", "Ａ", "\ue000", "a😀", "a", "aＡ", "a"];
+  expect(texts.sort(byCodePoints)).toEqual(["a", "a", "aＡ", "a😀", "\ue000", "Ａ", "😀"]);
+  const known = {
+    ...stored,
+    names: { collection: ["Ａ", "😀"], currency: ["Ａ", "😀"] },
+    label_codes: new Uint16Array(),
+  };
+  const coded = { ...known, collection: Uint16Array.of(2, 1, 0) } as Record<string, unknown>;
+  const get = (name: string) => coded[name] ?? new Uint16Array(3);
+  const both = { json: get, tensor: get, has: () => false } as unknown as Container;
+  const limits = { values_max: 1, price_ranges: 6, date_ranges: 12 };
+  const { collection } = countFacets([{ columns: new Columns(both, 3), rows: [0, 1, 2] }], {}, limits);
+  expect(collection).toEqual([{ value: "Ａ", count: 1 }]);
+});
+
 test("a range counts what a filter by its ends finds", () => {
   // In single precision 0.7 is a little less than 0.7.
   const prices = Float32Array.of(0.5, 0.6, 0.7, 0.7, 0.8, 0.9, 1, 1.1, 1.2);
@@ -60,6 +82,8 @@ test.each([
   ["１.２３４,５", 1234.5],
   ["𝟗", 9],
   ["½", null],
+  ["\u0085 5\u0085kg", 5],
+  ["\ufeff5", null],
 ])("the number of %s is %s, as Python reads it", (text, number) => {
   expect(numberOf(text)).toBe(number);
 });

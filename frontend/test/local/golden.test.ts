@@ -6,7 +6,7 @@ import { Chunks } from "../../src/bytes/chunks";
 import type { FacetsAnswer, Match, Place, SearchAnswer } from "../../src/endpoint/contract";
 import type { LocalSearch } from "../../src/local/answer";
 import { fetchManifest, loadExport } from "../../src/local/format/load";
-import type { Sought } from "../../src/local/query";
+import { encodeVector, type Sought } from "../../src/local/query";
 import { GOLDEN, serve } from "./site";
 
 interface Brief extends Pick<Match, "verdict" | "confidence"> {
@@ -93,6 +93,7 @@ describe.each(["small", "projected", "full", "across"])("the index %s", (name) =
     expect(found.labels ?? []).toEqual(answer.labels ?? []);
     expect(found.query.blank).toBe(answer.query.blank);
     expect(found.query.item).toBe(answer.query.item);
+    expect(found.query.is_across ?? false).toBe(answer.query.is_across ?? false);
     expect(found.notice).toBe(answer.notice);
     expect(found.notices).toEqual(answer.notices);
     if (answer.facets) expect(found.facets).toMatchObject(answer.facets);
@@ -123,6 +124,28 @@ describe.each(["small", "projected", "full", "across"])("the index %s", (name) =
       const sure = await local.search({ vector, k: 24, group: false, min_confidence: confidence });
       expect(sure.matches.map((match) => match.item.id)).toContain(item.id);
     }
+  });
+
+  test("says nothing of prices with a picture that it holds back", async () => {
+    const { request } = cases.find((one) => one.name === "seen: unsafe") as Case;
+    const asked = { ...request, sort: "price_up", filters: { date_from: "soon" } } as const;
+    const { matches, safety, notice } = await local.search(asked);
+    expect({ matches, isUnsafe: safety?.unsafe, notice }).toEqual({ matches: [], isUnsafe: true, notice: undefined });
+  });
+
+  test.runIf(name === "small")("says that items are lost, however sure matches have to be", async () => {
+    const { rows } = local;
+    const ids = Array.from({ length: rows.count }, (_, row) => rows.id(row));
+    const known = await Promise.all(ids.map((id) => local.item(id).then(Boolean, () => false)));
+    const vector = encodeVector(rows.vectors.unit(known.indexOf(false)), null);
+    for (const min_confidence of [0, 0.5]) {
+      const { matches, notice } = await local.search({ vector, k: 1, min_confidence });
+      expect(matches).toEqual([]);
+      expect(notice).toContain("the documents of their items are lost");
+    }
+    expect((await local.search({ vector, min_confidence: 1 })).notice).toBeUndefined();
+    const { notices = [] } = await local.search({ vector, k: 1, nearest: 1, sort: "price_up" });
+    expect(notices.map(({ code }) => code)).toEqual(["items_lost", "currencies"]);
   });
 
   test("goes on with the same picture alone", async () => {

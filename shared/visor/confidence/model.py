@@ -32,7 +32,7 @@ from visor.confidence.features import (
 )
 from visor.index.format.container import Array
 from visor.index.format.manifest import Manifest
-from visor.index.format.projection import EMPTY_SPACE, Projection, unit
+from visor.index.format.projection import EMPTY_SPACE, Projection, Space, unit
 from visor.index.format.segment import RowBlock
 from visor.index.search.hits import Hits, NearestRows
 from visor.index.search.snapshot import Snapshot
@@ -133,6 +133,13 @@ class Calibration(Record, frozen=True, kw_only=True, dict=True):
             return cls()
         sizes = {len(calibration.weights), len(calibration.centre), len(calibration.spread)}
         return calibration if sizes in ({0}, {len(FEATURES)}) else cls()
+
+    def within(self, space: Space, images: int) -> Calibration:
+        """This; or the default if it was measured in another space than the one in which so many images are compared: a
+        merge has learned a projection anew and fits later."""
+        full = not isinstance(space, Projection) or images <= FULL_KEPT_MAX
+        is_known = full if self.space is None else self.space == space.name
+        return self if is_known else Calibration(across=self.across)
 
     @cached_property
     def mean_vector(self) -> Array:
@@ -274,7 +281,7 @@ class ConfidenceEstimator:
         if across is not None:
             similarities = hits.nearest.similarities
             return Judgement(across.held(similarities), CONFIDENT_ACROSS, across.is_it(similarities, ranks))
-        calibration = self._context.calibration(hits.nearest.snapshot.manifest)
+        calibration = self._context.measured(hits.nearest.snapshot)
         around = self._context.neighbourhood(hits.nearest, query_labels)
         score = calibration.score(around)
         held = calibration.confidence(score)
@@ -293,7 +300,7 @@ class ConfidenceEstimator:
         rank = int((around.rows @ around.query > row @ around.query).sum())
         known = [*around.labels[:rank], labels[1], *around.labels[rank:]]
         around = replace(around, rows=np.insert(around.rows, rank, row, axis=0), labels=known)
-        calibration = self._context.calibration(nearest.snapshot.manifest)
+        calibration = self._context.measured(nearest.snapshot)
         held = calibration.confidence(calibration.score(around))
         return calibration.confidences(around, range(rank + 1), held)[rank]
 
@@ -301,7 +308,7 @@ class ConfidenceEstimator:
         """What an answer was judged by, for the next merge to learn from; nothing if that was not fitted."""
         if hits.nearest is None or not hits.nearest.rows:
             return ()
-        calibration = self._context.calibration(hits.nearest.snapshot.manifest)
+        calibration = self._context.measured(hits.nearest.snapshot)
         around = self._context.neighbourhood(hits.nearest)
         if not calibration.is_fitted or len(calibration.mean_vector) != len(around.query):
             return ()
@@ -332,14 +339,18 @@ class ConfidenceContext:
             self._calibration = (manifest, calibration)
         return calibration
 
+    def measured(self, snapshot: Snapshot) -> Calibration:
+        """What the manifest's calibration says of answers from this snapshot."""
+        return self.calibration(snapshot.manifest).within(snapshot.space, snapshot.images)
+
     def neighbourhood(self, nearest: NearestRows, query_labels: Sequence[str] = ()) -> Neighbourhood:
         """The neighbourhood of a query."""
         snapshot, query = nearest.snapshot, nearest.query
-        calibration = self.calibration(snapshot.manifest)
+        calibration = self.measured(snapshot)
         labels = RowLabels(nearest.rows)
         projected = isinstance(snapshot.space, Projection)
         wants_full = calibration.is_fitted and calibration.space is None
-        if projected and wants_full and snapshot.images <= FULL_KEPT_MAX:
+        if projected and wants_full:
             rows = [self._full_vectors(snapshot, block)[row] for block, row in nearest.rows]
             sampled = self._sampled(snapshot, calibration, query)
             return Neighbourhood(query, _stack(rows, len(query)), labels, query_labels, sampled)

@@ -22,7 +22,7 @@ import numpy as np
 
 from visor import __version__
 from visor.confidence.features import CoverageProjection
-from visor.confidence.model import FULL_KEPT_MAX, Calibration
+from visor.confidence.model import Calibration
 from visor.errors import BadRequest, Conflict, ModelNotBuilt, SettingsError, StoreError
 from visor.export.files import CONFIG, DATA, NETWORK, ExportFiles, File
 from visor.export.items import ItemWriter, page_records
@@ -134,9 +134,10 @@ class Exporter:
 
     def _write(self, files: ExportFiles, advance: Callable[[int], None]) -> ExportReport:
         page_bytes = 0 if self.page is None else self._page(files, self.page)
-        calibration = Calibration.of(self.snapshot.manifest.calibration if self.snapshot.manifest else {})
+        stored = Calibration.of(self.snapshot.manifest.calibration if self.snapshot.manifest else {})
+        calibration = stored.within(self.snapshot.space, self.snapshot.images)
         projection = self.snapshot.space if isinstance(self.snapshot.space, Projection) else None
-        is_measured_full = calibration.is_fitted and calibration.space is None and self.snapshot.images <= FULL_KEPT_MAX
+        is_measured_full = calibration.is_fitted and calibration.space is None
         is_across = calibration.across is not None and calibration.across.is_on
         model, model_bytes = self._model(files, closer=is_across)
         has_vectors = projection is None or is_measured_full

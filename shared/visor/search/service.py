@@ -126,7 +126,9 @@ class SearchService:
             text = None if len(query.vector) else request.text
             facets = self._facets(request.filters, text) if request.facets else None
         notices = (*hits.notices, *self._unsaid(request, hits))
-        if hits.hits and not known and not hits.notices and self._is_lost(hits):
+        # A part that was not read may hold their deletions.
+        is_read = all(notice.code != "index_partly_read" for notice in hits.notices)
+        if hits.hits and not known and is_read and self._is_lost(hits):
             notices = (DOCUMENTS_LOST, *notices)
         # Nearest matches with nothing to compare have none, nor has the answer. Other pages do not show the nearest.
         is_nearest = request.sort == "likeness" and request.after is None

@@ -13,6 +13,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scripts.models import confidence_weights
 from tests.unit.index.index_fixtures import MODEL, Shop, hash_of, unit_rows
 
+from visor.confidence import fit_index
 from visor.confidence.across import sigmoid
 from visor.confidence.clustering import cut, silhouette, ward, without_groups
 from visor.confidence.features import (
@@ -28,10 +29,12 @@ from visor.confidence.fit import SAMPLE_MIN, CatalogueRows, Sample, fit
 from visor.confidence.fit_index import Calibrator
 from visor.confidence.model import (
     FIRST_INTERCEPT,
+    FULL_KEPT_MAX,
     NO_SEARCHES,
     SCORE_EDGES,
     Calibration,
     ConfidenceContext,
+    ConfidenceEstimator,
     score_of_rows,
 )
 from visor.evaluation.folder import EmbeddedFolder
@@ -430,6 +433,39 @@ def test_a_grown_index_is_calibrated_anew(tmp_path: Path) -> None:
         searcher = Searcher(shop.objects, shop.documents, model=MODEL, freshness_s=0)
         searcher.refresh()
         assert calibration_of(searcher).images == len(searcher)
+
+
+def test_what_was_measured_in_another_projection_judges_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A merge that runs out of time swaps a new projection in and fits at its next run."""
+    monkeypatch.setattr(fit_index, "FULL_MAX", 100)
+    shop, indexed, random = Shop(tmp_path), pictures(30, 8, seed=1), np.random.default_rng(5)
+    strangers, estimator = unit_rows(random.standard_normal((20, DIMENSION))), ConfidenceEstimator()
+    order = random.permutation(240)
+    for name, rows, calibrate in (("a", order[:140], Calibrator(shop.objects)), ("b", order[140:], None)):
+        shop.add([f"{name}{i}" for i in range(len(rows))], indexed.vectors[rows])
+        merge(shop.objects, shop.documents, model=MODEL, calibrate=calibrate)
+        searcher = Searcher(shop.objects, shop.documents, model=MODEL, freshness_s=0)
+        searcher.refresh()
+        asked = (indexed.vectors[order[:20]], strangers)
+        here, elsewhere = (
+            [estimator.judge(searcher.search(query, k=5), (), None).held for query in queries] for queries in asked
+        )
+        assert min(here) > 0.5
+        assert max(elsewhere) < 0.2
+    calibration = calibration_of(searcher)
+    assert calibration.space is not None
+    assert calibration.space != searcher.space.name
+    assert calibration.within(searcher.space, 240) == Calibration(across=calibration.across)
+
+
+def test_what_was_measured_in_full_vectors_judges_only_as_many_as_are_kept() -> None:
+    catalogue = pictures(20, 8, seed=1)
+    calibration, (projection, _) = fitted(catalogue), learn(catalogue.vectors, learned_on=160)
+    assert calibration.within(FullSpace(DIMENSION), 10**6) is calibration
+    assert calibration.within(projection, FULL_KEPT_MAX) is calibration
+    assert calibration.within(projection, FULL_KEPT_MAX + 1) == Calibration()
 
 
 @pytest.mark.parametrize("is_merged", [True, False])

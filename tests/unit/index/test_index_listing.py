@@ -22,7 +22,7 @@ from visor.index.merge.merge import merge
 from visor.index.merge.policy import MergePolicy
 from visor.index.search import ask as ask_module
 from visor.index.search.facet_counts import price_ranges
-from visor.index.search.hits import Hit, Order
+from visor.index.search.hits import Hit, Order, varied
 from visor.index.search.searcher import Searcher
 from visor.schema.items import FacetRow, item_id
 from visor.schema.search import Condition, Filters, PriceRange, Sort
@@ -233,6 +233,22 @@ def test_variety_never_costs_a_match_and_brings_other_kinds_forward(filled: tupl
         spread.append(float((rows @ rows.T).mean()))
     assert spread[1] < spread[0]
     assert hits[0].id == searcher.search(QUERY, k=1, mode="exact").hits[0].id
+
+
+@pytest.mark.parametrize("dimension", [16, 48, 100])
+def test_variety_picks_equal_rows_in_their_order(dimension: int) -> None:
+    one, other = unit_rows(np.random.default_rng(0).standard_normal((2, dimension))).astype(np.float32)
+    vectors = np.stack([*[one] * 23, *[other] * 23])
+    chosen = np.zeros(46, bool)
+    for picks in (10, 5):
+        picked = varied(np.full(46, 0.5, np.float32), vectors, chosen, picks, 0.5)
+        for kind in (range(23), range(23, 46)):
+            left = [row for row in kind if not chosen[row]]
+            mine = [row for row in picked if row in kind]
+            assert mine == left[: len(mine)]
+        chosen[picked] = True
+    assert chosen[0]
+    assert chosen[23]
 
 
 @pytest.mark.parametrize("order", [Order(), Order(variety=0.4), Order(sort="price_down"), Order(by_product=True)])

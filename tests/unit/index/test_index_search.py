@@ -56,6 +56,17 @@ def test_one_image_is_found(shop: Shop) -> None:
     assert hits[0].similarity == pytest.approx(1, abs=1e-3)
 
 
+def test_equal_vectors_are_equally_near_wherever_they_lie(shop: Shop) -> None:
+    keys, random = keys_of(71), np.random.default_rng(0)
+    vectors = np.repeat(random.standard_normal((1, DIMENSION)), len(keys), axis=0)
+    for start, stop in ((0, 5), (5, 28), (28, 71)):
+        shop.add(keys[start:stop], vectors[start:stop])
+    for query in random.standard_normal((8, DIMENSION)).astype(np.float32):
+        hits = shop.searcher().search(query, k=71).hits
+        assert len({hit.similarity for hit in hits}) == 1
+        assert [hit.id for hit in hits] == sorted(ids_of(keys))
+
+
 @pytest.mark.parametrize("mode", ["fast", "exact"])
 def test_fresh_shards_alone_give_the_true_neighbours(shop: Shop, mode: Any) -> None:
     keys, vectors = fill(shop, 540)

@@ -21,6 +21,14 @@ export const noAttribute = (type: AttributeType, count: number): AttributeColumn
   names: type === "flag" ? FLAG_NAMES : [],
 });
 
+/** Orders texts by code points, as Python does: JavaScript orders by UTF-16, an emoji before a wide letter. */
+export function byCodePoints(a: string, b: string): number {
+  for (let at = 0; ; at += 1) {
+    const [mine, theirs] = [a.codePointAt(at) ?? -1, b.codePointAt(at) ?? -1];
+    if (mine !== theirs || mine < 0) return mine - theirs;
+  }
+}
+
 const nothing = (type: AttributeType): number => (type === "date" ? NO_DATE : 0);
 
 export function has({ type, values }: AttributeColumn, row: number): boolean {
@@ -87,8 +95,11 @@ const FLAGS = new Map([
   ...["false", "no", "0", "off", "n"].map((word) => [word, "false"] as const),
 ]);
 
+/** Spaces at both ends. `\s` has U+FEFF and lacks U+0085, other than in Python. */
+const ENDS = /^\p{White_Space}+|\p{White_Space}+$/gu;
+
 function flagName(name: string, text: string): string {
-  const flag = FLAGS.get(text.trim().toLowerCase());
+  const flag = FLAGS.get(text.replace(ENDS, "").toLowerCase());
   if (!flag) throw unfit(name, text, "a flag: true or false");
   return flag;
 }
@@ -100,12 +111,12 @@ function plainDigit(digit: string): string {
   return String(code - start - (/\p{Nd}/u.test(String.fromCodePoint(start)) ? 0 : 6));
 }
 
-const NUMBER = /^\s*([-+]?\d[\d.,]*(?:[eE][-+]?\d+)?)(?:\s*[^\d\s.,].*)?\s*$/s;
+const NUMBER = /^([-+]?\d[\d.,]*(?:[eE][-+]?\d+)?)(?:\p{White_Space}*[^\d\p{White_Space}.,].*)?$/su;
 const THOUSANDS = /^[-+]?\d{1,3}([.,])\d{3}(?:\1\d{3})*$/;
 
 /** The number that a text begins with, a unit behind it or not ('12.5 kg', '1,5', '1.234,50'); null: none. */
 export function numberOf(text: string): number | null {
-  let digits = NUMBER.exec(text.replace(/(?!\d)\p{Nd}/gu, plainDigit))?.[1]?.replace(/[.,]+$/, "");
+  let digits = NUMBER.exec(text.replace(ENDS, "").replace(/(?!\d)\p{Nd}/gu, plainDigit))?.[1]?.replace(/[.,]+$/, "");
   if (!digits) return null;
   if (digits.includes(",") && digits.includes(".")) {
     digits = digits.replaceAll(digits.lastIndexOf(",") < digits.lastIndexOf(".") ? "," : ".", "");

@@ -2,7 +2,7 @@
 import type { Container } from "../../bytes/container";
 import type { Condition, Filters } from "../../endpoint/contract";
 import { Refusal } from "../refusal";
-import { type AttributeColumn, meets, noAttribute } from "./attributes";
+import { type AttributeColumn, byCodePoints, meets, noAttribute } from "./attributes";
 import type { AttributeType } from "./manifest";
 
 /** Facets with at most one value an item. */
@@ -94,7 +94,7 @@ export class Columns {
     if (name === "date") return meets({ type: "date", values: this.date, names: [] }, name, condition);
     const type = Object.hasOwn(types, name) && types[name];
     if (!type) {
-      const known = Object.keys(types).sort().join(", ") || "none";
+      const known = Object.keys(types).sort(byCodePoints).join(", ") || "none";
       throw new Refusal(
         `'${name.slice(0, 80)}' is not an attribute of this index`,
         `${FACETS.join(", ")}, price, date, and declared attributes: ${known}`,

@@ -4,6 +4,7 @@ import { fromHalves } from "../../bytes/float16";
 import type { Filters } from "../../endpoint/contract";
 import { unitRows } from "../search/linear";
 import { Codes } from "../search/scan";
+import { byCodePoints } from "./attributes";
 import { Columns } from "./columns";
 import type { AttributeType, Manifest, Part } from "./manifest";
 import { CodedVectors, FullVectors, type Vectors } from "./space";
@@ -172,7 +173,7 @@ export class Rows {
         if (currency && (!allowed || allowed[row])) found.add(currency);
       }
     }
-    return [...found].sort();
+    return [...found].sort(byCodePoints);
   }
 
   /** (n,): the sum of the weights of each row's words. */

@@ -1,5 +1,5 @@
 /** The similarity space, and rows in it: int8 codes of a projection, or full vectors (`index/format/projection.py`). */
-import { dot, type Floats, minus, unit } from "../search/linear";
+import { dot, type Floats, lengthOf, minus, unit } from "../search/linear";
 import type { Codes } from "../search/scan";
 
 /** Maps full vectors (d,) to m numbers whose inner product is the similarity. */
@@ -34,28 +34,33 @@ export class Space {
     this.dimensions = projection ? projection.matrix.length / dimension : dimension;
   }
 
-  /** The point of a full vector of length 1. */
-  place(vector: Floats): Placed {
+  /**
+   * The point of a full vector of length 1.
+   *
+   * @param lost Length of a part of it that is outside the space, where `vector` is the rest.
+   */
+  place(vector: Floats, lost = 0): Placed {
     if (!this.projection) return { full: vector, unit: unit(vector), covered: 1 };
     const moved = minus(vector, this.projection.origin);
     const inside = this.inside(moved);
     const energy = dot(this.byInverse(inside), inside);
-    const covered = Math.sqrt(Math.min(1, Math.max(0, energy / Math.max(dot(moved, moved), 1e-12))));
+    const covered = Math.sqrt(Math.min(1, Math.max(0, energy / Math.max(dot(moved, moved) + lost ** 2, 1e-12))));
     return { full: vector, unit: unit(inside), covered };
   }
 
-  /**
-   * A full vector (d,) of length 1 with the same projection as a point: its part outside the space is lost.
-   */
-  unplaced({ full, unit: inside }: Placed): Floats {
-    if (full || !this.projection) return full ?? inside;
+  /** What is known of a point's full vector (d,) of length 1, and the length of its part outside the space. */
+  unplaced({ full, unit: inside, covered }: Placed): { known: Floats; lost: number } {
+    if (full || !this.projection) return { known: full ?? inside, lost: 0 };
     const { origin, matrix } = this.projection;
     const weights = this.byInverse(inside);
     const towards = Float32Array.from(origin, (_, row) => dot(matrix, weights, weights.length, row * weights.length));
     // Full vectors have length 1, which determines how far from the origin this one is.
-    const [a, b] = [dot(towards, towards), dot(towards, origin)];
-    const far = (-b + Math.sqrt(Math.max(0, b * b + a * (1 - dot(origin, origin))))) / a;
-    return unit(origin.map((value, at) => value + far * (towards[at] as number)));
+    const length = lengthOf(towards) || 1;
+    const b = (covered * dot(towards, origin)) / length;
+    const far = -b + Math.sqrt(Math.max(0, b * b + 1 - dot(origin, origin)));
+    const within = (far * covered) / length;
+    const known = origin.map((value, at) => value + within * (towards[at] as number));
+    return { known, lost: far * Math.sqrt(Math.max(0, 1 - covered ** 2)) };
   }
 
   private inside(moved: Floats): Floats {

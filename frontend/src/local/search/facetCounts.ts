@@ -1,6 +1,6 @@
 /** How the rows that pass are distributed over facets, attributes, prices and dates (`index/search/facet_counts.py`). */
 import type { AttributeFacet, FacetsAnswer, FacetValue, RangeCount } from "../../endpoint/contract";
-import { has, isoDay, NO_DATE } from "../format/attributes";
+import { byCodePoints, has, isoDay, NO_DATE } from "../format/attributes";
 import { CODED, type Columns, FACETS } from "../format/columns";
 import type { AttributeType, Constants } from "../format/manifest";
 
@@ -57,7 +57,7 @@ function addNamed(sums: Counts | undefined, counted: Uint32Array | undefined, na
 
 /** The most frequent values first, equal ones by name. */
 function topValues(counts: Counts | undefined, most: number): FacetValue[] {
-  const ordered = [...(counts ?? [])].sort(([a, m], [b, n]) => n - m || (a < b ? -1 : 1));
+  const ordered = [...(counts ?? [])].sort(([a, m], [b, n]) => n - m || byCodePoints(a, b));
   return ordered.slice(0, most).map(([value, count]) => ({ value, count }));
 }
 

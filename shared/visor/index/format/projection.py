@@ -284,8 +284,9 @@ class FullVectors:
         scores = np.concatenate(parts) if parts else np.empty(0, np.float32)
         if len(rows) > want:
             best = np.argpartition(-scores, want - 1)[:want]
-            rows, scores = rows[best], scores[best]
-        return rows, scores
+            rows = rows[best]
+        # BLAS rounds a row by its place; equal rows are equally near, so that ids decide which comes first.
+        return rows, dot(self.vectors[rows], query)
 
     @property
     def has_fast(self) -> bool:

@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 from visor.index.format.container import Array, rows_in_blocks
+from visor.index.format.projection import dot
 from visor.index.format.segment import RowBlock
 from visor.index.search.candidates import Candidates
 from visor.index.search.snapshot import Snapshot
@@ -228,13 +229,15 @@ def varied(similarities: Array, vectors: Array, is_chosen: Array, k: int, variet
     """
     picked: list[int] = []
     free = ~is_chosen
-    nearest = (vectors @ vectors[is_chosen].T).max(axis=1, initial=-1.0)
+    nearest = np.full(len(vectors), -1.0, np.float32)
+    for chosen in vectors[is_chosen]:
+        nearest = np.maximum(nearest, dot(vectors, chosen))
     for _ in range(min(k, int(free.sum()))):
         worth = (1 - variety) * similarities - variety * nearest
         best = int(np.argmax(np.where(free, worth, -np.inf)))
         picked.append(best)
         free[best] = False
-        nearest = np.maximum(nearest, vectors @ vectors[best])
+        nearest = np.maximum(nearest, dot(vectors, vectors[best]))
     return picked
 
 
