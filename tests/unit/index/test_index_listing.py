@@ -112,6 +112,28 @@ def test_pages_to_the_end_give_each_once(
     assert searcher.search(QUERY, k=5, order=order, filters=filters).total == len(hits)
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [{"vector": QUERY}, {"vector": QUERY, "metric": "euclidean"}, {"vector": None, "text": "shoe"}],
+    ids=["picture", "metric", "words"],
+)
+def test_what_matches_alike_is_given_once_and_in_the_order_of_ids(tmp_path: Path, asked: dict[str, Any]) -> None:
+    shop, keys = Shop(tmp_path), keys_of(126)
+    policy = MergePolicy(segment_rows=42, ratio=0.001, small_rows=1)
+    for start in range(0, 126, 42):
+        shop.add(
+            keys[start : start + 42],
+            np.repeat(QUERY[None], 42, axis=0),
+            facets=[FacetRow(texts={"title": "Shoe"})] * 42,
+        )
+        if start < 84:
+            merge(shop.objects, shop.documents, model="model-a", policy=policy, clock=shop.clock)
+    searcher = shop.searcher()
+    assert searcher.segments == 2
+    found = [hit.id for page in pages(searcher, k=10, order=Order(), **asked) for hit in page]
+    assert found == sorted(ids_of(keys))
+
+
 @pytest.mark.parametrize("filters", [Filters(), Filters(collection=("c1", "c2"))], ids=["all", "some"])
 @pytest.mark.parametrize("by_product", [True, False])
 def test_what_is_left_out_is_not_counted(
