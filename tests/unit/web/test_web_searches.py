@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -275,6 +276,15 @@ def test_what_in_a_photo_to_look_for_is_told_when_asked(
     for same in ({"handle": told["query"]["handle"]}, {"image": image}):
         assert "regions" not in search(client, **same, **part), "who asked before does not change an answer"
     assert "regions" not in search(client, item=told["matches"][0]["item"]["id"], regions=True)
+
+
+def test_no_part_of_a_picture_is_suggested_that_is_too_small_to_search_for(client: httpx.Client) -> None:
+    strip = Image.fromarray(np.random.default_rng(0).integers(0, 255, (1500, 2, 3), dtype=np.uint8))
+    buffer = io.BytesIO()
+    strip.save(buffer, "PNG")
+    answer = search(client, image=base64.b64encode(buffer.getvalue()).decode(), regions=True)
+    assert "regions" not in answer
+    assert answer["matches"]
 
 
 def test_a_handle_knows_of_regions_only_what_was_asked(client: httpx.Client, pictures: list[str]) -> None:
