@@ -57,6 +57,17 @@ def test_pages_go_on_by_the_vector_to_the_end_and_repeat_nothing(
     assert "next" not in whole
 
 
+@pytest.mark.parametrize("sort", ["likeness", "newest"])
+def test_a_match_passes_with_the_similarity_that_it_is_shown_with(
+    client: httpx.Client, pictures: list[str], sort: str
+) -> None:
+    first = search(client, image=pictures[3], k=12, group=False)
+    vector = first["query"]["vector"]
+    for place, match in enumerate(first["matches"], 1):
+        near = search(client, vector=vector, k=48, group=False, sort=sort, min_similarity=match["similarity"])
+        assert sorted(ids(near)) == sorted(ids(first)[:place])
+
+
 @pytest.mark.parametrize("sort", ["price_up", "price_down"])
 def test_an_order_does_not_change_what_is_known_of_the_query(
     client: httpx.Client, pictures: list[str], sort: str
