@@ -416,3 +416,15 @@ def test_attributes_are_counted(filled: tuple[Shop, dict[str, FacetRow]]) -> Non
     assert facets.attributes["made"].min == min(one.values["made"] for one in rows if "made" in one.values) + "-01"
     assert sum(r.count for r in facets.price_ranges) == sum(one.price is not None for one in rows)
     assert sum(r.count for r in facets.date_ranges) == sum(one.date is not None for one in rows)
+
+
+def test_an_attribute_of_two_types_has_the_same_one_wherever_its_rows_are_stored(tmp_path: Path) -> None:
+    types = []
+    for number, order in enumerate([("number", "keyword"), ("keyword", "number")]):
+        shop = Shop(tmp_path / str(number))
+        for type_ in order:
+            facets = [FacetRow(declared={"size": type_}, values={"size": "5"})] * 4
+            shop.add(keys_of(4, type_), clustered(4), facets=facets)
+            types.append(shop.searcher().facets(Filters()).attributes["size"].type)
+            merge(shop.objects, shop.documents, model="model-a", clock=shop.clock)
+    assert types[1] == types[3]
