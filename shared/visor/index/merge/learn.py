@@ -64,9 +64,9 @@ def learn(
     power = float(np.clip(POWER_SLOPE * (common - POWER_FROM), 0, POWER_MAX))
     kept_mean = min(1.0, float(np.sqrt(COMMON_KEPT * max(1 - common, 0) / max(common, 1e-9))))
     if variances.sum() < SPREAD_MIN:
-        variances, axes, power, kept_mean = np.ones(1), mean[:, None] / np.sqrt(common), 0.0, 1.0
-    if len(variances) < DIMENSIONS_MIN:
-        variances, axes = _completed(variances, axes)
+        variances, axes, power, kept_mean = np.ones(1), mean[:, None] / np.sqrt(max(common, 1e-9)), 0.0, 1.0
+    if len(variances) < min(dimensions, DIMENSIONS_MIN):
+        variances, axes = _completed(variances, axes, min(dimensions, DIMENSIONS_MIN))
     kept = len(variances)
     shrunk = variances + variances.mean() * SHRINKAGE_SAMPLES / len(sample)
     origin = (1 - kept_mean) * mean
@@ -84,11 +84,11 @@ def learn(
     return Projection(name, origin, matrix, scale, learned_on, **scans), data
 
 
-def _completed(variances: Array, axes: Array) -> tuple[Array, Array]:
-    """Variances (r,) and axes (d, r), with random axes of no variance up to `DIMENSIONS_MIN` that keep, on average, the
-    length of what lies outside of the others."""
+def _completed(variances: Array, axes: Array, least: int) -> tuple[Array, Array]:
+    """Variances (r,) and axes (d, r), with random axes of no variance up to `least` that keep, on average, the length
+    of what lies outside of the others."""
     outside = len(axes) - axes.shape[1]
-    more = min(DIMENSIONS_MIN - axes.shape[1], outside)
+    more = min(least - axes.shape[1], outside)
     if more <= 0:
         return variances, axes
     others = np.random.default_rng(1).standard_normal((len(axes), more))
