@@ -68,6 +68,24 @@ def test_a_match_passes_with_the_similarity_that_it_is_shown_with(
         assert sorted(ids(near)) == sorted(ids(first)[:place])
 
 
+def test_a_match_of_picture_and_words_is_as_sure_on_whichever_page_it_is(
+    client: httpx.Client, pictures: list[str], demo_catalogue: DemoCatalogue
+) -> None:
+    vector = search(client, image=pictures[3])["query"]["vector"]
+    asked = {"vector": vector, "text": demo_catalogue.products[20].title, "group": False}
+    whole = search(client, **asked, k=48)["matches"]
+    pages = [search(client, **asked, k=2)]
+    while len(pages) < 10:
+        pages.append(search(client, **asked, k=2, after=pages[-1]["next"]))
+    sure = {match["item"]["id"]: match["confidence"] for match in whole}
+    assert {i: sure[i] for page in pages for i in ids(page)} == {
+        match["item"]["id"]: match["confidence"] for page in pages for match in page["matches"]
+    }
+    least = whole[5]["confidence"]
+    enough = [match["item"]["id"] for match in whole if match["confidence"] >= least]
+    assert sorted(ids(search(client, **asked, k=48, min_confidence=least))) == sorted(enough)
+
+
 @pytest.mark.parametrize("sort", ["price_up", "price_down"])
 def test_an_order_does_not_change_what_is_known_of_the_query(
     client: httpx.Client, pictures: list[str], sort: str
