@@ -182,7 +182,8 @@ export class LocalSearch {
     let order: Order = {
       sort: request.sort ?? "likeness",
       after: this.goesOn(request, query),
-      variety: request.variety ?? 0,
+      // Another order would be lost.
+      variety: (request.sort ?? "likeness") === "likeness" ? (request.variety ?? 0) : 0,
       byProduct: request.group ?? true,
       similarityMin: typeof request.min_similarity === "number" ? request.min_similarity - ROUNDED : null,
       among: null,

@@ -133,6 +133,13 @@ describe.each(["small", "projected", "full", "across"])("the index %s", (name) =
     }
   });
 
+  test("undoes no other order by variety", async () => {
+    const [vector = null] = cases.map((one) => one.request.vector).filter(Boolean);
+    const idsBy = async (variety: number) =>
+      (await local.search({ vector, k: 24, sort: "price_down", variety })).matches.map(({ item }) => item.id);
+    expect(await idsBy(0.5)).toEqual(await idsBy(0));
+  });
+
   test("goes on with the same picture alone", async () => {
     const vectors = cases.map(({ request }) => request.vector).filter(Boolean) as string[];
     const [one = null, other = null] = vectors;

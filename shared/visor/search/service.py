@@ -369,7 +369,8 @@ class SearchService:
         order = Order(
             sort=request.sort,
             after=read_cursor(request, query.vector, self.searcher.generation),
-            variety=request.variety,
+            # Another order would be lost.
+            variety=request.variety if request.sort == "likeness" else 0.0,
             by_product=request.group,
             similarity_min=None if request.min_similarity is None else request.min_similarity - ROUNDED,
         )

@@ -86,6 +86,13 @@ def test_a_match_of_picture_and_words_is_as_sure_on_whichever_page_it_is(
     assert sorted(ids(search(client, **asked, k=48, min_confidence=least))) == sorted(enough)
 
 
+def test_variety_does_not_undo_another_order(client: httpx.Client, pictures: list[str]) -> None:
+    vector = search(client, image=pictures[3])["query"]["vector"]
+    dearest = ids(search(client, vector=vector, k=48, sort="price_down"))
+    assert ids(search(client, vector=vector, k=48, sort="price_down", variety=0.5)) == dearest
+    assert ids(search(client, vector=vector, k=48, variety=0.5)) != ids(search(client, vector=vector, k=48))
+
+
 @pytest.mark.parametrize("sort", ["price_up", "price_down"])
 def test_an_order_does_not_change_what_is_known_of_the_query(
     client: httpx.Client, pictures: list[str], sort: str
