@@ -57,6 +57,7 @@ def body(document: Any) -> SearchRequest:
         (lambda: SourcesFile("").entry("a b"), "visor.toml has no source 'a b'", ""),
         (lambda: Server(Mock(), host="a host"), "Port 0 of a host cannot be used", "An address of this"),
         (lambda: given_path("a\0b"), "is not a path", "The path of a file"),
+        (lambda: given_path("a" * 300), " cannot be read: File name too long", "The path of a file"),
         (lambda: given_path("~nobody-here/a"), "'~nobody-here/a' is not a path", "The path of a file"),
         (lambda: visor.open("home", name="../up"), "'../up' cannot name an index", "without slashes"),
         (lambda: visor.connect("http://[::1"), "'http://[::1' is not the URL of a server", "e.g. https://"),

@@ -4,6 +4,7 @@ import { heat, meansOf, tellingParts } from "./heat";
 import { colourSignature } from "./image/colours";
 import { emptiness } from "./image/content";
 import type { Decoded } from "./image/decode";
+import { BOX_SIDE_MIN } from "./image/focus";
 import { perceptualHash } from "./image/hash";
 import { cropped, type Edges, edgesOf, type Pixels } from "./image/pixels";
 import { type DeviceModel, type Network, SAFETY_CLASSES, type View } from "./model";
@@ -105,7 +106,9 @@ export class Looker {
     );
     const found: Region[] = [];
     for (const box of boxes) {
-      const [best] = this.labels(await this.outputsOf(cropped(pixels, edgesOf(pixels, box))));
+      const part = cropped(pixels, edgesOf(pixels, box));
+      if (Math.min(part.width, part.height) < BOX_SIDE_MIN) continue;
+      const [best] = this.labels(await this.outputsOf(part));
       found.push({ box, label: best && best.probability >= LABEL_MIN ? best.name : null });
     }
     return found;

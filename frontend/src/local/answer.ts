@@ -40,6 +40,8 @@ export interface ExportFiles {
   parts: PartFiles[];
 }
 
+/** What rounding to the digits of an answer adds to a similarity at most (`search/service.py`). */
+const ROUNDED = 5e-7;
 const RANK: Record<Verdict, number> = { similar: 0, edited: 1, exact: 2 };
 
 /** An export that is in memory, and answers. */
@@ -183,9 +185,10 @@ export class LocalSearch {
       sort: request.sort ?? "likeness",
       nearest: Math.min(request.nearest ?? 0, settings.k_max),
       after: this.goesOn(request, query),
-      variety: request.variety ?? 0,
+      // Another order would be lost.
+      variety: (request.sort ?? "likeness") === "likeness" ? (request.variety ?? 0) : 0,
       byProduct: request.group ?? true,
-      similarityMin: request.min_similarity ?? null,
+      similarityMin: typeof request.min_similarity === "number" ? request.min_similarity - ROUNDED : null,
       among: null,
       copies: new Map(),
     };

@@ -148,6 +148,22 @@ describe.each(["small", "projected", "full", "across"])("the index %s", (name) =
     expect(notices.map(({ code }) => code)).toEqual(["items_lost", "currencies"]);
   });
 
+  test("gives a match whose similarity, as it is told, is enough", async () => {
+    const [vector = null] = cases.map((one) => one.request.vector).filter(Boolean);
+    const { matches } = await local.search({ vector, k: 24, group: false });
+    for (const { item, similarity } of matches.slice(0, 6)) {
+      const near = await local.search({ vector, k: 24, group: false, min_similarity: similarity });
+      expect(near.matches.map((match) => match.item.id)).toContain(item.id);
+    }
+  });
+
+  test("undoes no other order by variety", async () => {
+    const [vector = null] = cases.map((one) => one.request.vector).filter(Boolean);
+    const idsBy = async (variety: number) =>
+      (await local.search({ vector, k: 24, sort: "price_down", variety })).matches.map(({ item }) => item.id);
+    expect(await idsBy(0.5)).toEqual(await idsBy(0));
+  });
+
   test("goes on with the same picture alone", async () => {
     const vectors = cases.map(({ request }) => request.vector).filter(Boolean) as string[];
     const [one = null, other = null] = vectors;

@@ -271,10 +271,11 @@ class ConfidenceEstimator:
         if hits.nearest is None or not hits.hits:
             return Judgement(0.0, CONFIDENT, [0.0] * len(hits.hits))
         ranks = [hit.rank for hit in hits.hits]
-        if hits.is_listed:
+        if hits.is_listed or (hits.text is not None and hits.text.words):
             # A later page or another order: each is as sure as the match of its rank in an answer of the nearest.
             lead = range(min(JUDGED, len(hits.nearest.rows)))
-            nearest = replace(hits, hits=tuple(replace(hits.hits[0], rank=rank) for rank in lead), is_listed=False)
+            found = tuple(replace(hits.hits[0], rank=rank) for rank in lead)
+            nearest = replace(hits, hits=found, is_listed=False, text=None)
             judged = self.judge(nearest, query_labels, across)
             curve = judged.matches or [0.0]
             return replace(judged, matches=[curve[min(rank, len(curve) - 1)] for rank in ranks])

@@ -116,11 +116,13 @@ def _newest(stored: list[_StoredRows], ids: list[str]) -> dict[str, _Row]:
 
 
 def _stored_rows(objects: ObjectStore, documents: DocumentStore, model: str | None) -> Iterator[_StoredRows]:
+    # Before the manifest: a merge deletes the commits that its manifest contains.
+    commits = read_commits(documents)
     manifest = read_manifest(objects, model)[0] if model is not None else None
     for entry in manifest.segments if manifest is not None else ():
         if entry.count:
             yield _segment(objects, entry.name)
-    for commit in read_commits(documents):
+    for commit in commits:
         is_fresh = manifest is None or not manifest.contains(commit)
         if is_fresh and commit.record.shard is not None and model in (None, commit.record.model):
             yield _shard(objects, commit.record.shard)

@@ -9,6 +9,7 @@ from PIL import Image
 
 from visor.errors import BadRequest
 from visor.free_tier.quota import note_work
+from visor.imaging.focus import BOX_SIDE_MIN
 from visor.index.format.container import Array
 from visor.models.description import ModelDescription
 from visor.models.embedder import Embedder, joined_vector
@@ -47,6 +48,7 @@ def regions(embedder: Embedder, picture: Image.Image, mean: Array | None = None)
     vector = vector_of(embedder.description, maps)
     special = vector - (0 if mean is None else mean)
     boxes = _telling(heat(maps, np.where(special > 0, special**2, 0)))
+    boxes = [box for box in boxes if min(_cut(picture, box).size) >= BOX_SIDE_MIN]
     seen = embedder.embed([_cut(picture, box) for box in boxes])
     note_work("pictures", 1 + len(boxes))
     sure = [[label.name for label in found if label.probability >= LABEL_MIN] for found in seen.labels]

@@ -7,6 +7,7 @@ import io
 import math
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -123,9 +124,13 @@ def given_path(path: str | os.PathLike[str]) -> Path:
     try:
         if "\0" in os.fspath(path):
             raise RuntimeError("it holds a null character")
-        return Path(path).expanduser()
-    except RuntimeError as exc:  # for example `~` with an unknown name
-        found = f"{os.fspath(path)!r:.200} is not a path: {exc}"
+        given = Path(path).expanduser()
+        with suppress(FileNotFoundError, NotADirectoryError):
+            given.stat()
+        return given
+    except (RuntimeError, OSError) as exc:  # `~` with an unknown name; a name that is too long, a link to itself
+        why = f"cannot be read: {exc.strerror}" if isinstance(exc, OSError) else f"is not a path: {exc}"
+        found = f"{os.fspath(path)!r:.200} {why}"
         raise BadRequest(found, valid="The path of a file or folder", remedy="Correct it") from exc
 
 

@@ -57,6 +57,9 @@ from visor.settings import Settings
 from visor.storage.documents import DocumentStore
 from visor.telemetry.traces import span
 
+ROUNDED = 5e-7
+"""What rounding to the digits of an answer adds to a similarity at most: a match that is shown with the least one asked
+for is not left out."""
 DOCUMENTS_LOST = Notice(
     code="items_lost",
     text="Similar pictures are indexed, but the documents of their items are lost. `visor check` says what to do.",
@@ -376,9 +379,10 @@ class SearchService:
             sort=request.sort,
             nearest=min(request.nearest, self.settings.k_max),
             after=read_cursor(request, query.vector, self.searcher.generation),
-            variety=request.variety,
+            # Another order would be lost.
+            variety=request.variety if request.sort == "likeness" else 0.0,
             by_product=request.group,
-            similarity_min=request.min_similarity,
+            similarity_min=None if request.min_similarity is None else request.min_similarity - ROUNDED,
         )
         least, pictured = request.min_confidence, dict[str, float]()
         if len(query.vector) and (least > 0 or request.sort == "most_changed"):

@@ -9,6 +9,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Literal
+from urllib.parse import urlsplit
 
 import msgspec
 import numpy as np
@@ -198,7 +199,7 @@ class HttpApi:
     def _misdirected(self, request: Request, exc: HTTPException) -> Response:
         """The response for a path or method that is not in the table."""
         if isinstance(exc, RequestRedirect):
-            found, remedy = f"{request.path} does not exist", f"Try {exc.new_url}"
+            found, remedy = f"{request.path} does not exist", f"Try {urlsplit(exc.new_url).path}"
             return http_problem(request, 404, found, valid=ALL_PATHS, remedy=remedy)
         status = exc.code or 500
         found = "Nothing is there" if status == 404 else exc.description or exc.name

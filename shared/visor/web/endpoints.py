@@ -157,9 +157,11 @@ def check_parameters(endpoint: Endpoint, arguments: MultiDict[str, str]) -> None
     """Raise `BadRequest` if a query string has a parameter that the endpoint does not accept: ignoring a filter would
     answer another question."""
     known = sorted(str(parameter["name"]) for parameter in endpoint.parameters if parameter["in"] == "query")
-    if known and (unknown := sorted(set(arguments) - set(known))):
+    unknown = sorted(set(arguments) - set(known))
+    if unknown and (known or endpoint.request is not None):
         found = f"Query parameter {unknown[0]!r:.80} is not one of {endpoint.method} {endpoint.path}"
-        raise BadRequest(found, valid=", ".join(known), remedy="Correct it or leave it out")
+        valid = ", ".join(known) or "None: what is asked for is in the body"
+        raise BadRequest(found, valid=valid, remedy="Correct it or leave it out")
 
 
 def parse_filters(arguments: MultiDict[str, str]) -> Filters:

@@ -116,7 +116,7 @@ class Site:
             return self._picture(path.removeprefix(PICTURES), self.read_image)
         if self.page is not None:
             file = safe_join(str(self.page), "index.html" if path == "/" else path.lstrip("/"))
-            if file is not None and Path(file).is_file():
+            if file is not None and _is_file(Path(file)):
                 return self._sent(self._file(Path(file), request))
         return self.api(request)
 
@@ -156,6 +156,13 @@ class Site:
         buffer = io.BytesIO()
         pixels.save(buffer, "JPEG", quality=85)
         return Response(buffer.getvalue(), mimetype="image/jpeg", headers={"Cache-Control": "max-age=3600"})
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # its name is too long
+        return False
 
 
 @functools.lru_cache(64)

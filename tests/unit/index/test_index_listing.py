@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -17,6 +18,7 @@ from tests.unit.index.index_fixtures import Shop, clustered, hash_of, ids_of, ke
 
 from visor.errors import BadRequest
 from visor.index.format.attributes import AttributeColumn
+from visor.index.format.facets import FacetColumns
 from visor.index.merge import segment_builder
 from visor.index.merge.merge import merge
 from visor.index.merge.policy import MergePolicy
@@ -111,6 +113,28 @@ def test_pages_to_the_end_give_each_once(
     everything = [i for hit in hits for i in (hit.id, *hit.product)]
     assert sorted(everything) == sorted(passing)
     assert searcher.search(QUERY, k=5, order=order, filters=filters).total == len(hits)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [{"vector": QUERY}, {"vector": QUERY, "metric": "euclidean"}, {"vector": None, "text": "shoe"}],
+    ids=["picture", "metric", "words"],
+)
+def test_what_matches_alike_is_given_once_and_in_the_order_of_ids(tmp_path: Path, asked: dict[str, Any]) -> None:
+    shop, keys = Shop(tmp_path), keys_of(126)
+    policy = MergePolicy(segment_rows=42, ratio=0.001, small_rows=1)
+    for start in range(0, 126, 42):
+        shop.add(
+            keys[start : start + 42],
+            np.repeat(QUERY[None], 42, axis=0),
+            facets=[FacetRow(texts={"title": "Shoe"})] * 42,
+        )
+        if start < 84:
+            merge(shop.objects, shop.documents, model="model-a", policy=policy, clock=shop.clock)
+    searcher = shop.searcher()
+    assert searcher.segments == 2
+    found = [hit.id for page in pages(searcher, k=10, order=Order(), **asked) for hit in page]
+    assert found == sorted(ids_of(keys))
 
 
 @pytest.mark.parametrize("filters", [Filters(), Filters(collection=("c1", "c2"))], ids=["all", "some"])
@@ -433,3 +457,26 @@ def test_attributes_are_counted(filled: tuple[Shop, dict[str, FacetRow]]) -> Non
     assert facets.attributes["made"].min == min(one.values["made"] for one in rows if "made" in one.values) + "-01"
     assert sum(r.count for r in facets.price_ranges) == sum(one.price is not None for one in rows)
     assert sum(r.count for r in facets.date_ranges) == sum(one.date is not None for one in rows)
+
+
+def test_an_attribute_of_two_types_has_the_same_one_wherever_its_rows_are_stored(tmp_path: Path) -> None:
+    types = []
+    for number, order in enumerate([("number", "keyword"), ("keyword", "number")]):
+        shop = Shop(tmp_path / str(number))
+        for type_ in order:
+            facets = [FacetRow(declared={"size": type_}, values={"size": "5"})] * 4
+            shop.add(keys_of(4, type_), clustered(4), facets=facets)
+            types.append(shop.searcher().facets(Filters()).attributes["size"].type)
+            merge(shop.objects, shop.documents, model="model-a", clock=shop.clock)
+    assert types[1] == types[3]
+
+
+@pytest.mark.parametrize("facet", ["collection", "label"])
+def test_a_filter_by_as_many_values_as_a_request_can_hold_takes_no_minutes(facet: str) -> None:
+    names = [f"n{number}" for number in range(1500)]
+    columns = FacetColumns.of([FacetRow(collection=name, labels=(name,)) for name in names])
+    many = (*(f"x{number}" for number in range(200_000)), "n7")
+    started = time.process_time()
+    keep = columns.mask(Filters(**{facet: many}), {})  # type: ignore[arg-type]
+    assert np.flatnonzero(keep).tolist() == [7]
+    assert time.process_time() - started < 1

@@ -20,6 +20,7 @@ from visor.index.search import candidates as candidates_module
 from visor.index.search import searcher as searcher_module
 from visor.index.search.metrics import BOOLEAN, METRICS, PLAIN, Metric
 from visor.index.search.searcher import Searcher
+from visor.link_check.duplicate_lookup import find_duplicates
 from visor.schema.items import FacetRow, item_id
 from visor.schema.search import Filters, PriceRange
 
@@ -350,6 +351,46 @@ def test_a_commit_that_becomes_visible_late_is_found(shop: Shop) -> None:
     now[0] += 5
     searcher.refresh()
     assert len(searcher) == 101
+
+
+class MergedMeanwhile:
+    """Objects of which a merge makes a new manifest as soon as somebody has read the old one."""
+
+    def __init__(self, shop: Shop) -> None:
+        self.shop, self.is_merged = shop, False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.shop.objects, name)
+
+    def get_with_info(self, name: str) -> Any:
+        found = self.shop.objects.get_with_info(name)
+        if not self.is_merged:
+            self.is_merged = True
+            merge(self.shop.objects, self.shop.documents, model="model-a", clock=self.shop.clock)
+        return found
+
+
+def test_a_merge_that_ends_while_an_index_is_opened_hides_nothing(shop: Shop) -> None:
+    keys, vectors = keys_of(60), clustered(60)
+    shop.add(keys[:30], vectors[:30])
+    merge(shop.objects, shop.documents, model="model-a", clock=shop.clock)
+    shop.add(keys[30:], vectors[30:])
+    searcher = Searcher(MergedMeanwhile(shop), shop.documents, model="model-a", freshness_s=0)  # type: ignore[arg-type]
+    searcher.refresh()
+    assert len(searcher) == 60
+    searcher.refresh()
+    assert len(searcher) == 60
+
+
+def test_a_merge_that_ends_while_duplicates_are_looked_up_hides_none(shop: Shop) -> None:
+    keys, vectors = keys_of(3), np.repeat(clustered(1), 3, axis=0)
+    same = [hash_of("same")] * 2
+    shop.add(keys[:1], vectors[:1], hashes=same[:1])
+    merge(shop.objects, shop.documents, model="model-a", clock=shop.clock)
+    shop.add(keys[1:], vectors[1:], hashes=same)
+    first, *others = ids_of(keys)
+    found = find_duplicates(MergedMeanwhile(shop), shop.documents, "model-a", [first])  # type: ignore[arg-type]
+    assert sorted(found[first]) == sorted(others)
 
 
 def test_vector_of_gives_the_stored_vector(shop: Shop) -> None:

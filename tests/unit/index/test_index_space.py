@@ -54,6 +54,17 @@ def test_kinds_stay_together_however_few_are_learned_on(count: int) -> None:
     assert right(space.project(vectors)) >= right(vectors) - 0.02
 
 
+@pytest.mark.parametrize("different", [1, 2, 5, 20])
+def test_a_stranger_is_no_copy_however_few_pictures_are_different(different: int) -> None:
+    vectors = np.random.default_rng(2).random((different + 1, 512)).astype(np.float32) ** 3
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    stranger, known = vectors[-1:], vectors[np.arange(200) % different]
+    space, _ = learn(known, learned_on=200)
+    similarities = decode(space.code(known)) @ space.project(np.concatenate([known, stranger])).T
+    assert np.diag(similarities) == pytest.approx(np.ones(200), abs=0.01)
+    assert similarities[:, -1].max() < 0.55
+
+
 def test_codes_keep_the_similarity() -> None:
     vectors = stand_ins(600, 256)
     space, _ = learn(vectors, learned_on=600)

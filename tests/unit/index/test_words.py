@@ -320,6 +320,18 @@ def test_filters_hold_for_words_however_rare_the_value(tmp_path: Path) -> None:
     assert len({hit.id for hit in every}) == 200
 
 
+def test_a_filter_leaves_what_matches_best_ahead_wherever_it_is_stored(tmp_path: Path) -> None:
+    shop, keys = Shop(tmp_path), keys_of(500)
+    facets = [row("Lamp", collection="other" if number % 4 else "c") for number in range(400)]
+    facets += [row("Lamp of a shop that sold everything for the garden", collection="c")] * 100
+    shop.add(keys[:400], clustered(400), facets=facets[:400])
+    merged(shop)
+    shop.add(keys[400:], clustered(100), facets=facets[400:])
+    short = {i for number, i in enumerate(ids_of(keys[:400])) if not number % 4}
+    hits = shop.searcher().search(None, text="lamp", k=60, filters=Filters(collection=("c",))).hits
+    assert {hit.id for hit in hits} <= short
+
+
 def test_a_picture_and_words_make_one_ranking(shop: Shop) -> None:
     vectors = clustered(len(TITLES))
     searcher = shop.searcher()

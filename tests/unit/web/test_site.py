@@ -80,7 +80,11 @@ def test_files_are_compressed_and_kept_as_long_as_their_names_say(client: Client
     assert client.get("/", headers={"If-None-Match": first.headers["ETag"]}).status_code == 304
 
 
-@pytest.mark.parametrize("path", ["/../secret.txt", "/%2e%2e/secret.txt", "/assets/", "/nothing", "/pictures/abc"])
+@pytest.mark.parametrize(
+    "path",
+    ["/../secret.txt", "/%2e%2e/secret.txt", "/assets/", "/nothing", "/pictures/abc", "/a%00b", f"/{'long' * 90}"],
+    ids=str,
+)
 def test_what_is_no_file_of_the_page_is_left_to_the_api(client: Client, path: str) -> None:
     answer = client.get(path)
     assert (answer.status_code, answer.data) == (404, b"api")

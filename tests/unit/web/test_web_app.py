@@ -224,13 +224,15 @@ def test_wrong_addresses_methods_and_types(client: httpx.Client) -> None:
     problem(client.get("/v1/items/" + "0" * 32), 404)
     problem(client.get("/v1/thumbnails/none.jpg"), 404)
     problem(client.get("/v1/model/" + "0" * 64), 404)
-    problem(client.get("/v1//items"), 404)
+    assert problem(client.get("/v1//items"), 404)["remedy"] == "Try /v1/items"
     problem(client.get("/no/such/page"), 404)
     assert "POST /v1/search" in problem(client.get("/v1/search"), 405)["valid"]
     problem(client.post("/v1/search", content=b"x", headers={"Content-Type": "text/plain"}), 415)
     problem(client.post("/v1/search", json={"image": "A" * 30_000_000}), 413)
     problem(client.get("/v1/items", params={"limit": "many"}), 400)
     problem(client.get("/v1/facets", params={"colour": "red"}), 400)
+    asked = client.post("/v1/search?k=3", content=b"GIF", headers={"Content-Type": "image/gif"})
+    assert problem(asked, 400)["valid"] == "None: what is asked for is in the body"
     assert "path" not in client.get("/../../etc/passwd").text.lower()
 
 

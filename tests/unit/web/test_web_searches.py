@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -62,6 +63,42 @@ def test_pages_go_on_by_the_vector_to_the_end_and_repeat_nothing(
     assert whole["total"] >= len(found)
     assert total is None or total >= len(found)
     assert "next" not in whole
+
+
+@pytest.mark.parametrize("sort", ["likeness", "newest"])
+def test_a_match_passes_with_the_similarity_that_it_is_shown_with(
+    client: httpx.Client, pictures: list[str], sort: str
+) -> None:
+    first = search(client, image=pictures[3], k=12, group=False)
+    vector = first["query"]["vector"]
+    for place, match in enumerate(first["matches"], 1):
+        near = search(client, vector=vector, k=48, group=False, sort=sort, min_similarity=match["similarity"])
+        assert sorted(ids(near)) == sorted(ids(first)[:place])
+
+
+def test_a_match_of_picture_and_words_is_as_sure_on_whichever_page_it_is(
+    client: httpx.Client, pictures: list[str], demo_catalogue: DemoCatalogue
+) -> None:
+    vector = search(client, image=pictures[3])["query"]["vector"]
+    asked = {"vector": vector, "text": demo_catalogue.products[20].title, "group": False}
+    whole = search(client, **asked, k=48)["matches"]
+    pages = [search(client, **asked, k=2)]
+    while len(pages) < 10:
+        pages.append(search(client, **asked, k=2, after=pages[-1]["next"]))
+    sure = {match["item"]["id"]: match["confidence"] for match in whole}
+    assert {i: sure[i] for page in pages for i in ids(page)} == {
+        match["item"]["id"]: match["confidence"] for page in pages for match in page["matches"]
+    }
+    least = whole[5]["confidence"]
+    enough = [match["item"]["id"] for match in whole if match["confidence"] >= least]
+    assert sorted(ids(search(client, **asked, k=48, min_confidence=least))) == sorted(enough)
+
+
+def test_variety_does_not_undo_another_order(client: httpx.Client, pictures: list[str]) -> None:
+    vector = search(client, image=pictures[3])["query"]["vector"]
+    dearest = ids(search(client, vector=vector, k=48, sort="price_down"))
+    assert ids(search(client, vector=vector, k=48, sort="price_down", variety=0.5)) == dearest
+    assert ids(search(client, vector=vector, k=48, variety=0.5)) != ids(search(client, vector=vector, k=48))
 
 
 @pytest.mark.parametrize("sort", ["price_up", "price_down"])
@@ -283,6 +320,15 @@ def test_what_in_a_photo_to_look_for_is_told_when_asked(
     for same in ({"handle": told["query"]["handle"]}, {"image": image}):
         assert "regions" not in search(client, **same, **part), "who asked before does not change an answer"
     assert "regions" not in search(client, item=told["matches"][0]["item"]["id"], regions=True)
+
+
+def test_no_part_of_a_picture_is_suggested_that_is_too_small_to_search_for(client: httpx.Client) -> None:
+    strip = Image.fromarray(np.random.default_rng(0).integers(0, 255, (1500, 2, 3), dtype=np.uint8))
+    buffer = io.BytesIO()
+    strip.save(buffer, "PNG")
+    answer = search(client, image=base64.b64encode(buffer.getvalue()).decode(), regions=True)
+    assert "regions" not in answer
+    assert answer["matches"]
 
 
 def test_a_handle_knows_of_regions_only_what_was_asked(client: httpx.Client, pictures: list[str]) -> None:

@@ -3,7 +3,7 @@ import type { Box } from "../../endpoint/contract";
 import { cropped, type Edges, edgesOf, type Pixels } from "./pixels";
 
 /** Pixels: a smaller box has nothing to recognise. */
-const BOX_SIDE_MIN = 8;
+export const BOX_SIDE_MIN = 8;
 
 /** So little of a picture is left that there is nothing to search for. */
 export class TooLittle extends Error {

@@ -122,8 +122,8 @@ class AttributeColumn:
             if None in flags:
                 raise _unfit(name, wanted[flags.index(None)], "a flag: true or false")
             wanted = [FLAG_NAMES[bool(flag)] for flag in flags]
-        passes = np.zeros(len(self.names) + 1, bool)
-        passes[[i + 1 for i, known in enumerate(self.names) if known in wanted]] = True
+        passes, some = np.zeros(len(self.names) + 1, bool), set(wanted)
+        passes[[i + 1 for i, known in enumerate(self.names) if known in some]] = True
         return passes[self.values]
 
     def span(self, name: str, text: float | str) -> tuple[Any, Any]:

@@ -222,7 +222,8 @@ class FacetColumns:
         """As a condition on a keyword; an item meets it with any of its labels."""
 
         def has(wanted: tuple[str, ...] | None) -> Array:
-            passes = [wanted is None or name in wanted for name in self.names["label"]]
+            some = set(wanted or ())
+            passes = [wanted is None or name in some for name in self.names["label"]]
             return self.labels.sums(np.array(passes, bool), counted=True) > 0
 
         keep = AttributeColumn.none("keyword", len(self)).mask("label", Condition(min=condition.min, max=condition.max))

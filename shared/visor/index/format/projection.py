@@ -280,13 +280,13 @@ class FullVectors:
 
     def scan(self, query: Array, want: int, allowed: Array | None, *, exact: bool) -> tuple[Array, Array]:
         rows = np.arange(len(self.vectors)) if allowed is None else np.flatnonzero(allowed)
-        parts = [self.vectors[rows[i : i + EXACT_ROWS]] @ query for i in range(0, len(rows), EXACT_ROWS)]
+        # With BLAS a row's similarity would depend on its position, and copies would not be equally near.
+        parts = [dot(self.vectors[rows[i : i + EXACT_ROWS]], query) for i in range(0, len(rows), EXACT_ROWS)]
         scores = np.concatenate(parts) if parts else np.empty(0, np.float32)
         if len(rows) > want:
-            best = np.argpartition(-scores, want - 1)[:want]
-            rows = rows[best]
-        # BLAS rounds a row by its place; equal rows are equally near, so that ids decide which comes first.
-        return rows, dot(self.vectors[rows], query)
+            best = np.argsort(-scores, kind="stable")[:want]
+            rows, scores = rows[best], scores[best]
+        return rows, scores
 
     @property
     def has_fast(self) -> bool:

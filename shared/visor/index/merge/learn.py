@@ -13,6 +13,11 @@ from visor.index.format.projection import CODE_RANGE, FOLDER, Projection, unit
 
 DIMENSIONS = 256
 """Default size of the projected space, in numbers per vector; fewer if there were fewer samples to learn from."""
+DIMENSIONS_MIN = 64
+"""Samples that differ along fewer axes get further ones, at random: else a stranger, of which the space would keep only
+what such samples differ in, is as near as a copy."""
+SPREAD_MIN = 1e-6
+"""Total variance below which all samples are the same picture."""
 SAMPLES_MIN = 128
 """Images from which on a projection is learned; with fewer, the full vectors are compared."""
 SAMPLES_MAX = 20_000
@@ -55,10 +60,15 @@ def learn(
     kept = min(dimensions, int(np.count_nonzero(variances > variances[0] * 1e-6)))
     kept = max(1, kept - kept % 8) if kept >= 8 else max(1, kept)
     variances, axes = variances[:kept], axes[:, :kept]
-    shrunk = variances + variances.mean() * SHRINKAGE_SAMPLES / len(sample)
     common = float(mean @ mean)
     power = float(np.clip(POWER_SLOPE * (common - POWER_FROM), 0, POWER_MAX))
     kept_mean = min(1.0, float(np.sqrt(COMMON_KEPT * max(1 - common, 0) / max(common, 1e-9))))
+    if variances.sum() < SPREAD_MIN:
+        variances, axes, power, kept_mean = np.ones(1), mean[:, None] / np.sqrt(max(common, 1e-9)), 0.0, 1.0
+    if len(variances) < min(dimensions, DIMENSIONS_MIN):
+        variances, axes = _completed(variances, axes, min(dimensions, DIMENSIONS_MIN))
+    kept = len(variances)
+    shrunk = variances + variances.mean() * SHRINKAGE_SAMPLES / len(sample)
     origin = (1 - kept_mean) * mean
     matrix = axes * shrunk**-power
     # Spreads the variance evenly over the codes, and changes no similarity.
@@ -72,6 +82,18 @@ def learn(
     data = pack("projection", about, {"origin": origin, "matrix": matrix, **scans})
     name = f"{FOLDER}{hashlib.blake2b(data, digest_size=12).hexdigest()}.projection"
     return Projection(name, origin, matrix, scale, learned_on, **scans), data
+
+
+def _completed(variances: Array, axes: Array, least: int) -> tuple[Array, Array]:
+    """Variances (r,) and axes (d, r), with random axes of no variance up to `least` that keep, on average, the length
+    of what lies outside of the others."""
+    outside = len(axes) - axes.shape[1]
+    more = min(least - axes.shape[1], outside)
+    if more <= 0:
+        return variances, axes
+    others = np.random.default_rng(1).standard_normal((len(axes), more))
+    others, _ = np.linalg.qr(others - axes @ (axes.T @ others))
+    return np.append(variances, np.zeros(more)), np.hstack([axes, others * np.sqrt(outside / more)])
 
 
 def _blocks(sample: Array) -> Iterator[Array]:

@@ -6,13 +6,13 @@ import math
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 
 import numpy as np
 
 from visor.index.format.container import Array
 from visor.index.format.projection import CodedVectors, query_vector, unit
-from visor.index.search.candidates import RERANK, Candidates, Way, likeness, nearest_rows, worded_rows
+from visor.index.search.candidates import RERANK, Candidates, Way, best_rows, likeness, nearest_rows
 from visor.index.search.fusion import Fusion
 from visor.index.search.hits import Cursor, Hit, Order, Sureness, first_of_product, group_hits, heads_of
 from visor.index.search.listing import Listing, Page, rows_of
@@ -106,7 +106,8 @@ class Ask:
     def nearest(self, allowed: Sequence[Array | None], want: int) -> Candidates:
         if self.vector is None:
             asked = self.text or self.words.query("")
-            return worded_rows(self.snapshot, partial(self.words.find, asked), allowed, want)
+            found = self.words.find(asked, want, allowed=allowed)
+            return best_rows(self.snapshot, allowed, found.owners, found.rows, found.scores, want)
         return nearest_rows(
             self.snapshot,
             self.query,

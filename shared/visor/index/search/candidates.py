@@ -18,7 +18,6 @@ from visor.index.search.fusion import WORDS_MIN, Fusion
 from visor.index.search.metrics import STATISTICS_SAMPLES, Metric
 from visor.index.search.snapshot import LiveBlock, Snapshot
 from visor.index.search.worded import Said
-from visor.index.words.query import Found
 
 RERANK = 400
 """Rows that a first pass hands to re-ranking at least, over all segments together …"""
@@ -155,30 +154,14 @@ def nearest_rows(
     return best_rows(snapshot, allowed, owners, rows, scores, want)
 
 
-def worded_rows(
-    snapshot: Snapshot, find: Callable[[int | None], Found], allowed: Sequence[Array | None], want: int
-) -> Candidates:
-    """The rows that match the words best.
-
-    Args:
-        find: Returns this many rows of each index of words, or all.
-    """
-    for limit in (2 * want, None):
-        found = find(limit)
-        keep = np.ones(len(found.rows), bool)
-        for number, mask in enumerate(allowed):
-            mine = found.owners == number
-            keep[mine] = True if mask is None else mask[found.rows[mine]]
-        if not found.is_cut or np.count_nonzero(keep) >= want:
-            break
-    return best_rows(snapshot, allowed, found.owners[keep], found.rows[keep], found.scores[keep], want)
-
-
 def best_rows(
     snapshot: Snapshot, allowed: Sequence[Array | None], owners: Array, rows: Array, scores: Array, want: int
 ) -> Candidates:
     """The best of these rows as candidates."""
-    best = np.argsort(-scores, kind="stable")[: want + 1]
+    best = np.argsort(-scores, kind="stable")
+    if len(best) > want:
+        # Also those that are as good as the last one: ids decide among them.
+        best = best[: np.searchsorted(-scores[best], -scores[best[want - 1]], side="right")]
     rows, scores, owners = rows[best], scores[best], owners[best]
     ids = np.empty((len(rows), 16), np.uint8)
     for number in range(len(snapshot.blocks)):
@@ -344,7 +327,7 @@ def _metric_scan(snapshot: Snapshot, query: Array, allowed: Sequence[Array | Non
                 scores[start:stop] = metric.similarities(query, block.read_full(start, stop))
         rows = np.arange(len(block)) if mask is None else np.flatnonzero(mask)
         if len(rows) > want:
-            rows = rows[np.argpartition(-scores[rows], want - 1)[:want]]
+            rows = rows[np.argsort(-scores[rows], kind="stable")[:want]]
         return rows, scores[rows]
 
     return scan

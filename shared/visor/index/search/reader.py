@@ -105,10 +105,11 @@ class IndexReader:
             return self._poll(traced)
 
     def _poll(self, traced: Span) -> News | None:
+        asked_at = self._clock()
+        # Before the manifest: a merge deletes the commits that its manifest contains.
+        found = [decode_commit(document) for document in self._query()]
         if self._is_first:
             self._open = self._open_manifest()
-        asked_at = self._clock()
-        found = [decode_commit(document) for document in self._query()]
         signal = next((commit for commit in found if commit.key == MANIFEST_KEY), None)
         is_swapped = signal is not None and signal.committed_at > self._manifest_seen
         commits = self._open_commits([c for c in found if c.key != MANIFEST_KEY and self._is_new(c)])

@@ -186,8 +186,9 @@ class Snapshot:
 
     @cached_property
     def types(self) -> dict[str, AttributeType]:
-        """The attributes by name. If one was declared anew with another type, it has the type of most rows."""
-        return dict(sorted(self.declared, key=lambda key: self.declared[key]))
+        """The attributes by name. If one was declared anew with another type, it has the type of most rows; of as many,
+        always the same one."""
+        return dict(sorted(self.declared, key=lambda key: (self.declared[key], key)))
 
     @cached_property
     def has_products(self) -> bool:

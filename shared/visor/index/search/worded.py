@@ -9,6 +9,7 @@ from itertools import pairwise
 import numpy as np
 
 from visor.index.format.container import Array
+from visor.index.format.ids import sort_order
 from visor.index.format.segment import Segment
 from visor.index.search.snapshot import LiveBlock, Snapshot
 from visor.index.words.query import Met, TextQuery
@@ -52,8 +53,10 @@ def open_words(snapshot: Snapshot, languages: tuple[str, ...]) -> Words:
         owners += [number] * len(here)
         rows += here
     if texts:
-        fresh = TextIndex.of(texts, languages)
-        parts.append(Part(fresh, languages, np.array(owners, np.int64), np.array(rows, np.int64)))
+        ids = np.stack([snapshot.blocks[owner].block.ids[row] for owner, row in zip(owners, rows, strict=True)])
+        order = sort_order(ids)
+        fresh = TextIndex.of((texts[place] for place in order.tolist()), languages)
+        parts.append(Part(fresh, languages, np.array(owners, np.int64)[order], np.array(rows, np.int64)[order]))
     return Words(parts, unknown)
 
 

@@ -58,13 +58,12 @@ class QueryWord:
 class Found:
     """The rows that contain words of the query, the best first.
 
-    owners (r,), rows (r,) int64: block and row. scores (r,) float32: BM25. is_cut: there are more.
+    owners (r,), rows (r,) int64: block and row. scores (r,) float32: BM25.
     """
 
     owners: Array
     rows: Array
     scores: Array
-    is_cut: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -158,14 +158,23 @@ def _pack(texts: Iterable[Texts | None], languages: Sequence[str]) -> Array:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One of the indexes, and where its rows are: owners (n,) and rows (n,) int64 by its own row; hidden (n,) bool
-    marks rows that another part has newer. languages: those in which it was stemmed."""
+    """One of the indexes, and where its rows are: owners (n,) and rows (n,) int64 by its own row, rising by id; hidden
+    (n,) bool marks rows that another part has newer. languages: those in which it was stemmed."""
 
     index: TextIndex
     languages: tuple[str, ...]
     owners: Array
     rows: Array
     hidden: Array | None = None
+
+    def allows(self, found: Array, allowed: Sequence[Array | None] | None) -> Array:
+        """(r,) bool: which of its rows (r,) are not hidden, and allowed in their blocks."""
+        keep = np.ones(len(found), bool) if self.hidden is None else ~self.hidden[found]
+        for number, mask in enumerate(allowed or ()):
+            if mask is not None:
+                mine = np.flatnonzero(self.owners[found] == number)
+                keep[mine] &= mask[self.rows[found[mine]]]
+        return keep
 
 
 @dataclass(frozen=True)
@@ -205,24 +214,37 @@ class Words:
         ]
         return TextQuery(tuple(words), self.languages)
 
-    def find(self, query: TextQuery, limit: int | None, score: Score = "bm25") -> Found:
-        """The rows that contain words of the query, the best first; at most `limit` of each part, None: all."""
+    def find(
+        self,
+        query: TextQuery,
+        limit: int | None,
+        score: Score = "bm25",
+        allowed: Sequence[Array | None] | None = None,
+    ) -> Found:
+        """The rows that contain words of the query, the best first.
+
+        Args:
+            limit: The best so many are among them; None: all are.
+            allowed: For each block the rows to find, (n,) bool, or None for all.
+        """
         owners, rows, scores = [np.empty(0, np.int64)], [np.empty(0, np.int64)], [np.empty(0, np.float32)]
-        is_cut = False
         for part in self.parts:
             asked = [(Occur.Should, one) for word in query.words if (one := self._query(part, word, score)) is not None]
             if not asked:
                 continue
-            found, given = part.index.search(Query.boolean_query(asked), limit)
-            is_cut |= len(found) == limit
+            wanted = Query.boolean_query(asked)
+            found, given = part.index.search(wanted, limit and 2 * limit)
+            keep = part.allows(found, allowed)
+            if limit is not None and len(found) == 2 * limit and np.count_nonzero(keep) < limit:
+                found, given = part.index.search(wanted, None)
+                keep = part.allows(found, allowed)
             given = given if score in ("bm25", "names") else (given / (query.weight or 1)).astype(np.float32)
-            keep = np.ones(len(found), bool) if part.hidden is None else ~part.hidden[found]
             owners.append(part.owners[found[keep]])
             rows.append(part.rows[found[keep]])
             scores.append(given[keep])
         every = np.concatenate(scores)
         order = np.argsort(-every, kind="stable")
-        return Found(np.concatenate(owners)[order], np.concatenate(rows)[order], every[order], is_cut)
+        return Found(np.concatenate(owners)[order], np.concatenate(rows)[order], every[order])
 
     def completions(self, text: str, limit: int) -> list[str]:
         """Words that begin with the last word of a text, as the catalogue writes them, the most frequent first."""
