@@ -299,10 +299,11 @@ export class LocalSearch {
   private guess(matches: readonly Match[], confidence: number): SearchAnswer["guess"] {
     const votes = new Map<string, number>();
     for (const { item, confidence: sure } of matches.slice(0, this.manifest.constants.search.guess_from)) {
-      if (item.collection) votes.set(item.collection, (votes.get(item.collection) ?? 0) + sure / (1.001 - sure));
+      const name = item.collection ?? "";
+      votes.set(name, (votes.get(name) ?? 0) + sure / (1.001 - sure));
     }
     const total = [...votes.values()].reduce((sum, one) => sum + one, 0);
-    const [best] = [...votes].sort(([, a], [, b]) => b - a);
+    const [best] = [...votes].filter(([name]) => name).sort(([, a], [, b]) => b - a);
     if (!best || total <= 0) return null;
     return { collection: best[0], probability: rounded((best[1] / total) * confidence, 4) };
   }

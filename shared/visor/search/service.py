@@ -45,7 +45,6 @@ from visor.schema.search import (
     SearchAnswer,
     SearchRequest,
     Sort,
-    text_of,
 )
 from visor.search.cursor import read_cursor, write_cursor
 from visor.search.feedback import Feedback, FeedbackLog, query_key
@@ -156,7 +155,7 @@ class SearchService:
             total=hits.total,
             regions=(query.regions or ()) if request.regions else (),
             timing_ms=watch.timing_ms,
-            notice=text_of(notices),
+            notice=" ".join(notice.text for notice in notices) or None,
             notices=notices,
         )
 
@@ -536,16 +535,15 @@ def _verdicts(query: Query, hits: Hits) -> list[Verdict]:
 def _guess(matches: Sequence[Match], confidence: float) -> Guess | None:
     """The collection that the nearest matches vote for; None if no match names one.
 
-    Each votes with its odds: one sure match outweighs a page of doubtful ones.
+    Each votes with its odds: one sure match outweighs a page of doubtful ones. One without a collection votes for none.
     """
     votes: dict[str, float] = defaultdict(float)
-    voters = [match for match in matches[:GUESS_FROM] if match.item.collection]
-    for match in voters:
+    for match in matches[:GUESS_FROM]:
         votes[match.item.collection or ""] += match.confidence / (1.001 - match.confidence)
-    total = sum(votes.values())
-    if total <= 0:
+    total, named = sum(votes.values()), [name for name in votes if name]
+    if not named or total <= 0:
         return None
-    best = max(votes, key=lambda name: votes[name])
+    best = max(named, key=lambda name: votes[name])
     return Guess(collection=best, probability=round(votes[best] / total * confidence, 4))
 
 

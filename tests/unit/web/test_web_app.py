@@ -8,12 +8,16 @@ import secrets
 from typing import Any
 
 import httpx
+import msgspec
 import numpy as np
 import pytest
 from PIL import Image
 
 from visor.app import App
 from visor.demo.catalogue import DemoCatalogue
+from visor.schema.items import Item
+from visor.schema.search import Match
+from visor.search.service import _guess
 from visor.web.site import Server
 
 
@@ -31,6 +35,17 @@ def problem(response: httpx.Response, status: int) -> dict[str, Any]:
     assert document["found"]
     assert document["remedy"]
     return dict(document)
+
+
+def test_a_match_without_a_collection_votes_for_none() -> None:
+    item = Item(id="0" * 32, source="shop", key="1", image_url="https://shop.example/1.jpg")
+    shoe = msgspec.structs.replace(item, collection="shoes")
+    sure = Match(item=item, similarity=0.99, confidence=0.99, verdict="exact")
+    doubtful = [Match(item=shoe, similarity=0.1, confidence=0.0001, verdict="similar")] * 3
+    found = _guess([sure, *doubtful], 0.99)
+    assert found is not None
+    assert (found.collection, found.probability) == ("shoes", 0.0)
+    assert _guess([sure], 0.99) is None
 
 
 def test_a_picture_of_the_catalogue_is_found_with_its_metadata(
