@@ -99,7 +99,7 @@ export function requestNow(): { request: SearchRequest; picture: Blob | null } {
   if (text) request.text = text;
   if (examples.length > 0) request.examples = [...examples];
   if (sort !== "likeness") request.sort = sort;
-  if (sort !== "likeness" && (query || examples.length > 0)) request.nearest = ORDERED;
+  if (sort !== "likeness" && ((query && query.kind !== "words") || examples.length > 0)) request.nearest = ORDERED;
   if (variety > 0 && sort === "likeness") request.variety = variety;
   if (!group) request.group = false;
   if (query?.kind === "url") request.url = query.url;
