@@ -33,10 +33,10 @@ FOLDERS = ("contract", "build", "cloud", "browser")
 
 LONGEST = (
     "web/test_web_openapi.py",
-    "cloud/test_abuse.py",
+    "functions/test_abuse.py",
     "deploy/test_deploy_cloudbuild.py",
     "models/test_models_build.py",
-    "ingest/test_sources_killed.py",
+    "faults/test_sources_killed.py",
     "terraform/test_terraform_applies.py",
     "contract/test_engine_contract.py",
     "cloud/test_damage.py",

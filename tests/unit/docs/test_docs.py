@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
+from tests.conftest import LONGEST
 
 import visor
 
 ROOT = Path(__file__).parents[3]
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
-LINES_WITHOUT_QUESTION = 100
+LINES_WITHOUT_QUESTION, FILES_MAX = 100, 14
+CODE_FOLDERS = (
+    "devtools",
+    "examples",
+    "frontend/src",
+    "frontend/test",
+    "functions",
+    "scripts",
+    "shared",
+    "terraform",
+    "tests",
+)
+CODE = {".py", ".ts", ".tsx", ".css", ".tf", ".mjs"}
 DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
 
 
@@ -42,3 +56,13 @@ def test_the_map_has_a_question_for_every_long_file() -> None:
     package = ROOT / "shared" / "visor"
     long = {path for path in package.rglob("*.py") if len(path.read_text().splitlines()) > LINES_WITHOUT_QUESTION}
     assert {path.relative_to(ROOT).as_posix() for path in long} - set(rows) == set()
+
+
+def test_no_folder_has_too_many_files_of_code_beside_each_other() -> None:
+    files = [path for folder in CODE_FOLDERS for path in (ROOT / folder).rglob("*")]
+    counts = Counter(path.parent.relative_to(ROOT).as_posix() for path in files if path.suffix in CODE)
+    assert {folder: count for folder, count in counts.items() if count > FILES_MAX} == {}
+
+
+def test_the_longest_files_of_tests_are_there() -> None:
+    assert [name for name in LONGEST if not any((ROOT / "tests").rglob(name))] == []
