@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from msgspec import Meta, field
@@ -326,11 +325,6 @@ class Notice(Record, frozen=True, kw_only=True):
     """In English; the owner's remedy in it is not for visitors."""
     values: dict[str, str | int] = field(default_factory=dict)
     """What a translation by `code` fills in."""
-
-
-def text_of(notices: Iterable[Notice]) -> str | None:
-    """The texts of notices; None if there are none."""
-    return " ".join(notice.text for notice in notices) or None
 
 
 class SearchAnswer(Record, frozen=True, kw_only=True):

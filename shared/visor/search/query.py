@@ -1,4 +1,4 @@
-"""Queries: from a request to pixels, and to the vector that is searched for."""
+"""Queries: from a request to pixels, and to the vector that is searched for; those of the last minutes are kept."""
 
 from __future__ import annotations
 

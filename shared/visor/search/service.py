@@ -24,6 +24,7 @@ from visor.index.format.ids import id_text
 from visor.index.format.projection import Projection, unit
 from visor.index.search.hits import Hit, Hits, NearestRows, Order
 from visor.index.search.searcher import Searcher
+from visor.index.search.snapshot import text_of
 from visor.index.words.query import Met
 from visor.models.embedder import Embedder, is_made_by
 from visor.near_duplicates.thresholds import COPY_CONFIDENCE
@@ -155,7 +156,7 @@ class SearchService:
             total=hits.total,
             regions=(query.regions or ()) if request.regions else (),
             timing_ms=watch.timing_ms,
-            notice=" ".join(notice.text for notice in notices) or None,
+            notice=text_of(notices),
             notices=notices,
         )
 

@@ -20,7 +20,7 @@ export function Results() {
     <section id="results" class="results" tabIndex={-1} aria-label={t("page.results")} aria-busy={isBusy.value}>
       {linkNotice.value && <p class="notice">{t(linkNotice.value)}</p>}
       {answer.value?.notices?.map((notice) => (
-        <p key={notice.code} class="notice">
+        <p key={notice.text} class="notice">
           {noticeText(notice)}
         </p>
       ))}

@@ -14,11 +14,11 @@ from visor.index.format.container import Array, rows_in_blocks
 from visor.index.format.projection import dot
 from visor.index.format.segment import RowBlock
 from visor.index.search.candidates import Candidates
-from visor.index.search.snapshot import Snapshot
+from visor.index.search.snapshot import Snapshot, text_of
 from visor.index.words.query import Met, TextQuery
 from visor.near_duplicates.fingerprint import PDQ_BYTES, first_duplicate
 from visor.near_duplicates.thresholds import SAME_BITS, SAME_SIMILARITY
-from visor.schema.search import Notice, Sort, text_of
+from visor.schema.search import Notice, Sort
 
 DUPLICATES_MAX = 20
 COMPARED_ROWS = 20_000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -21,7 +21,7 @@ from visor.index.format.segment import RowBlock, common_hashes
 from visor.index.format.shard import Shard
 from visor.index.search.facet_counts import FacetCounts
 from visor.schema.attributes import AttributeType
-from visor.schema.search import Filters, Notice, text_of
+from visor.schema.search import Filters, Notice
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +132,11 @@ class Cells:
             return None
         scan = CellScan(centres, ((FastScan.read(fast), cells) for _, _, fast, cells in found))
         return cls(scan, tuple(number for number, *_ in found), tuple(vectors for _, vectors, _, _ in found))
+
+
+def text_of(notices: Iterable[Notice]) -> str | None:
+    """The texts of notices; None if there are none."""
+    return " ".join(notice.text for notice in notices) or None
 
 
 @dataclass(frozen=True)
