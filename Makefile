@@ -23,7 +23,7 @@ export OPENBLAS_NUM_THREADS := 1
 # Tests start Python hundreds of times: compiling every module again would take longer than many tests.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: beam demo check fast test lint audit bench setup page docs dist model-package clean
+.PHONY: beam demo check fast test lint audit bench setup test-setup page docs dist model-package clean
 FAST := not (fault or build or cloud or browser or slow)
 
 # The default model is fetched as a package. TensorFlow is installed to build it only if the package is unavailable.
@@ -42,7 +42,7 @@ fast: $(STAMPS)/dev
 	$(BIN)/python -m pytest -q -n auto --dist loadfile -m '$(FAST)' tests/unit tests/contract
 
 test:  ## all tests
-	@$(MAKE) --no-print-directory -j2 setup
+	@$(MAKE) --no-print-directory -j2 test-setup
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 	cd frontend && npm test
 
@@ -87,7 +87,9 @@ audit: $(STAMPS)/dev  ## check the pinned versions for published vulnerabilities
 	  if [ -s build/audit.json ]; then cat build/audit.json; exit 1; \
 	  else tail -n 1 build/audit.log; echo "Nothing was audited: the advisories cannot be reached"; fi
 
-setup: $(STAMPS)/dev $(STAMPS)/build $(STAMPS)/page $(STAMPS)/security $(BEAM)/.stamp  ## install what lint and all tests need
+setup: test-setup $(STAMPS)/security  ## install what lint and all tests need
+
+test-setup: $(STAMPS)/dev $(STAMPS)/build $(STAMPS)/page $(BEAM)/.stamp
 
 page: $(STAMPS)/page
 
@@ -115,7 +117,7 @@ $(STAMPS)/run: pyproject.toml $(CONSTRAINTS) | $(STAMPS)/venv
 	@touch $@
 
 # In parallel builds, only one pip at a time may work in an environment.
-$(STAMPS)/build: | $(if $(filter setup,$(MAKECMDGOALS)),$(STAMPS)/dev)
+$(STAMPS)/build: | $(if $(filter setup test-setup,$(MAKECMDGOALS)),$(STAMPS)/dev)
 
 # Each stamp is an extra of pyproject.toml, installed with the pinned versions.
 $(STAMPS)/build $(STAMPS)/dev $(STAMPS)/bench $(STAMPS)/docs: $(STAMPS)/%: pyproject.toml $(CONSTRAINTS) | $(STAMPS)/venv

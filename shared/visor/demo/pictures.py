@@ -11,7 +11,7 @@ from visor.demo.catalogue import DemoCatalogue
 from visor.demo.emoji import emoji
 from visor.demo.stamps import stamps
 from visor.errors import FormatError, SourceUnavailable
-from visor.storage import private_folder
+from visor.storage import one_maker_of, private_folder
 
 Provider = Callable[[Path, Path, Callable[[str], None]], DemoCatalogue]
 
@@ -22,6 +22,8 @@ PROVIDERS: dict[str, Provider] = {"stamps": stamps, "emoji": emoji}
 def ensure_demo_pictures(home: Path, say: Callable[[str], None]) -> DemoCatalogue:
     """The demo's catalogue below `home`/demo, downloaded if it is not there yet.
 
+    Several processes may do this at the same time: one downloads, the others wait and find it.
+
     Args:
         home: `settings.home`.
         say: Called with a line before each step that takes long.
@@ -29,7 +31,11 @@ def ensure_demo_pictures(home: Path, say: Callable[[str], None]) -> DemoCatalogu
     Raises:
         SourceUnavailable: No package can be downloaded; the message says why for each.
     """
-    demo = home / "demo"
+    with one_maker_of(home / "demo"):
+        return _kept(home / "demo", say) or _downloaded(home / "demo", say)
+
+
+def _kept(demo: Path, say: Callable[[str], None]) -> DemoCatalogue | None:
     for name in PROVIDERS:
         try:
             return DemoCatalogue.load(demo / name)
@@ -38,6 +44,10 @@ def ensure_demo_pictures(home: Path, say: Callable[[str], None]) -> DemoCatalogu
         except FormatError as exc:
             say(f"{exc} Downloading it again.")
             shutil.rmtree(demo / name)
+    return None
+
+
+def _downloaded(demo: Path, say: Callable[[str], None]) -> DemoCatalogue:
     reasons = []
     for name, provider in PROVIDERS.items():
         try:

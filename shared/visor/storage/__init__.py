@@ -6,7 +6,10 @@ The three protocols are in `objects`, `documents` and `queue`, their two impleme
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +32,15 @@ def private_folder(folder: Path) -> Path:
     for one in (*reversed(folder.parents), folder):
         one.mkdir(mode=0o700, exist_ok=True)
     return folder
+
+
+@contextmanager
+def one_maker_of(folder: Path) -> Iterator[None]:
+    """Only one process at a time makes a folder: the others wait here. A process that dies leaves no lock behind."""
+    private_folder(folder.parent)
+    with (folder.parent / f".{folder.name}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,9 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
@@ -273,6 +275,22 @@ def test_a_broken_download_is_gotten_anew(tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(pictures, "PROVIDERS", {"stamps": one})
     assert ensure_demo_pictures(tmp_path, lambda line: None).notice == NOTICE
+
+
+def test_of_several_at_once_one_downloads_and_the_others_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second download would take away the folder from which a shop already serves."""
+    begun: list[Path] = []
+
+    def slow(work: Path, folder: Path, say: object) -> DemoCatalogue:
+        begun.append(work)
+        time.sleep(0.2)
+        return DemoCatalogue(notice=NOTICE, collections=(), products=(), folder=str(folder))
+
+    monkeypatch.setattr(pictures, "PROVIDERS", {"stamps": slow})
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda _: ensure_demo_pictures(tmp_path, lambda line: None), range(3)))
+    assert len(begun) == 1
+    assert {one.folder for one in found} == {str(tmp_path / "demo" / "stamps")}
 
 
 @needs_dpkg

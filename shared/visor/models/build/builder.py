@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import datetime
-import fcntl
 import importlib.util
 import os
 import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -34,7 +32,7 @@ from visor.models.store import (
     read_manifest,
 )
 from visor.settings import Settings
-from visor.storage import private_folder
+from visor.storage import one_maker_of
 
 CONVERT_TIMEOUT_S = 900.0
 
@@ -74,7 +72,7 @@ def build(description: ModelDescription, target: Path, downloads: Path, variant:
     """Build `description` into `target`, unless it is already there."""
     if _is_whole(target, description):
         return target
-    with _lock(target):
+    with one_maker_of(target):
         if _is_whole(target, description):
             return target
         # It exists if a build was killed; under the lock nobody else uses it.
@@ -227,11 +225,3 @@ def _is_whole(directory: Path, description: ModelDescription) -> bool:
     return bool(named) and all(
         (directory / f.file).is_file() and (directory / f.file).stat().st_size == f.size_bytes for f in manifest.files
     )
-
-
-@contextmanager
-def _lock(target: Path) -> Iterator[None]:
-    private_folder(target.parent)
-    with (target.parent / f".{target.name}.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
