@@ -12,7 +12,7 @@ from visor.confidence.across import AUGMENTED_MIN, HELD_INTERCEPT, Across, Learn
 from visor.index.format.container import Array
 from visor.index.format.facets import FacetColumns
 from visor.index.format.ids import IdIndex, sort_order
-from visor.index.format.looks import Augmented
+from visor.index.format.looks import Augmented, label_roots
 from visor.index.format.projection import Projection, Space
 from visor.index.format.segment import Segment
 from visor.index.search.fusion import Fusion, traits
@@ -77,13 +77,14 @@ def fit_across(
     projected, looks = space.project(vectors[order]), looks[order]
     own = IdIndex.of(ids[order]).find(augmented.ids)
     names = np.array([columns.words.row(row).tobytes().hex() for row in range(len(ids))])
+    named = columns.named(np.arange(len(ids)), label_roots(looks), label_words)
     best, without = [], []
     for query, row in list(zip(seen, own, strict=True))[:AUGMENTED_MAX]:
         others = names != names[row]
         if row >= 0 and others.any():
             fusion = Fusion.of(query, seen.mean(0), catalogue, space, label_words)
             words = columns.word_sums(fusion.words)
-            found = fusion.similarities(projected, looks, words, coded=isinstance(space, Projection))
+            found = fusion.similarities(projected, looks, words, named, coded=isinstance(space, Projection))
             best.append(found.max())
             without.append(found[others].max())
     return msgspec.structs.replace(across, intercept=fit_intercept(np.array(best), np.array(without)))

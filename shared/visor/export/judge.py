@@ -35,7 +35,7 @@ _NUMBERS: dict[str, list[tuple[ModuleType, str]]] = {
     ],
     "across": [(across, "CONFIDENT_ACROSS VISITORS_MIN SIDE HELD_SLOPE FIRST UNLEARNED BEST_FLOOR _NEXT _OTHERS")],
     "fusion": [
-        (fusion, "LABELS_WEIGHT WORDS_WEIGHT COLOURS_WEIGHT USUAL_FLOOR WORDS_MIN"),
+        (fusion, "LABELS_WEIGHT WORDS_WEIGHT COLOURS_WEIGHT NAMED_WEIGHT USUAL_FLOOR WORDS_MIN"),
         (looks, "LABELS LABELS_KEPT COLOURS"),
     ],
     "verdict": [

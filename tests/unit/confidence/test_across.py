@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,13 @@ from PIL import Image
 from visor.confidence.across import Across, decide, fit_intercept, gap, packed
 from visor.imaging.augment import augment, cut_out
 from visor.imaging.colour_signature import colour_signature
+from visor.index.format.facets import FacetColumns
 from visor.index.format.looks import TRAITS, Augmented, label_roots, no_looks, pack_look
 from visor.index.format.projection import FullSpace
-from visor.index.search.fusion import WORDS_WEIGHT, Fusion, traits
+from visor.index.search.fusion import NAMED_WEIGHT, WORDS_WEIGHT, Fusion, traits
+from visor.index.search.snapshot import LiveBlock
 from visor.schema.collections import VISITORS
-from visor.schema.items import as_document
+from visor.schema.items import FacetRow, Item, as_document
 from visor.schema.words import name_weights, stems
 from visor.search.visitors import BATCH, FORGET, VisitorLog, VisitorSum, VisitorSums, forget_visitors, robust_mean
 from visor.storage import Stores
@@ -102,16 +105,35 @@ def test_what_stands_on_a_plain_ground_is_put_on_another() -> None:
 def test_items_without_a_look_differ_by_their_vectors_alone() -> None:
     rng = np.random.default_rng(0)
     vectors, looks = unit_rows(rng, 20), looks_of(rng, 20)
-    every = traits(vectors, looks)
+    every, nothing = traits(vectors, looks), np.zeros(20)
     fusion = Fusion.of(every[3], *np.zeros((2, D + TRAITS), np.float32), FullSpace(D), [])
-    plain = fusion.similarities(vectors, no_looks(20), np.zeros(20), coded=False)
+    plain = fusion.similarities(vectors, no_looks(20), nothing, nothing, coded=False)
     assert plain == pytest.approx(vectors @ vectors[3], abs=1e-5)
-    whole = fusion.similarities(vectors, looks, np.zeros(20), coded=False)
+    whole = fusion.similarities(vectors, looks, nothing, nothing, coded=False)
     assert whole.argmax() == 3
     assert whole[3] == pytest.approx(1.55, abs=1e-4)
-    assert fusion.similarities(vectors, looks, np.ones(20), coded=False) == pytest.approx(
-        whole + WORDS_WEIGHT, abs=1e-5
-    )
+    worded = fusion.similarities(vectors, looks, np.ones(20), np.full(20, 2.0), coded=False)
+    assert worded == pytest.approx(whole + WORDS_WEIGHT - 2 * NAMED_WEIGHT, abs=1e-5)
+
+
+def columns_of(titles: list[str]) -> FacetColumns:
+    items = [Item(id="i", source="s", key="k", image_url="u", title=title) for title in titles]
+    return FacetColumns.of([FacetRow.of(item) for item in items])
+
+
+def test_how_far_an_item_s_words_name_what_its_own_picture_shows() -> None:
+    names = [{"granny": 0.5, "smith": 0.5}, {"lemon": 1.0, "fruit": 1.0}, {}, {"never": 1.0}]
+    titles = ["Lemon", "Granny Smith", "Lemon of granny", "Chair", ""]
+    columns = columns_of(titles)
+    roots = np.zeros((5, 1000))
+    roots[:, :4] = [[0.2, 0.9, 0.4, 0.3], [0.8, 0.5, 0, 0], [0.4, 0.7, 0, 0], [1, 1, 1, 1], [1, 1, 1, 1]]
+    assert columns.named(np.arange(5), roots, names) == pytest.approx([0.9, 0.8, 0.9, 0, 0])
+    assert columns.named(np.array([2, 1]), roots[[2, 1]], names) == pytest.approx([0.9, 0.8])
+    assert columns.named(np.arange(5), roots, []).tolist() == [0] * 5
+    # Titles that changed since the rows were written are in an overlay.
+    block: Any = SimpleNamespace(columns=columns)
+    live = LiveBlock(block, None, 5, np.array([1, 3]), columns_of(["Chair", "Lemon"]))
+    assert live.named(np.array([0, 1, 3, 4]), roots[[0, 1, 3, 4]], names) == pytest.approx([0.9, 0, 1, 0])
 
 
 def words_of_labels(chances: dict[int, float], usual: dict[int, float]) -> dict[str, float]:

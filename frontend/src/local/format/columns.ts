@@ -151,11 +151,17 @@ export class Columns {
 
   /** The content labels of a row, most probable first. */
   labelsOf(row: number): string[] {
-    const { starts, codes } = this.labels;
-    const names: string[] = [];
-    for (let at = starts[row] as number; at < (starts[row + 1] as number); at += 1) {
-      names.push(this.names["label"]?.[codes[at] as number] ?? "");
-    }
-    return names;
+    return this.namesOf("label", this.labels, row);
+  }
+
+  /** Stems of a row's words. */
+  wordsOf(row: number): string[] {
+    return this.words ? this.namesOf("word", this.words, row) : [];
+  }
+
+  private namesOf(name: string, { starts, codes }: ListColumn, row: number): string[] {
+    const start = starts[row] as number;
+    const length = (starts[row + 1] as number) - start;
+    return Array.from({ length }, (_, at) => this.names[name]?.[codes[start + at] as number] ?? "");
   }
 }

@@ -90,6 +90,8 @@ export interface Constants {
     labels_weight: number;
     words_weight: number;
     colours_weight: number;
+    /** Absent in older exports. */
+    named_weight?: number;
     usual_floor: number;
     words_min: number;
     labels: number;

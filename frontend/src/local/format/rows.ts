@@ -146,6 +146,11 @@ export class Rows {
     return columns.labelsOf(row - start);
   }
 
+  wordsOf(row: number): string[] {
+    const { columns, start } = this.partOf(row);
+    return columns.wordsOf(row - start);
+  }
+
   /** Other rows, ascending, whose hash a merge found to be close to this one's. */
   groupWith(row: number): number[] {
     const key = this.groupOf.get(row);

@@ -60,7 +60,7 @@ export class Fusion {
     private readonly space: Space,
     private readonly numbers: Numbers,
     /** For each label, the words of its names. */
-    names: readonly Readonly<Record<string, number>>[],
+    private readonly names: readonly Readonly<Record<string, number>>[],
   ) {
     const d = vector.length;
     const partsOf = (mean: Floats): [Floats, Floats, Floats] => [
@@ -86,10 +86,11 @@ export class Fusion {
    *
    * @param words Sum of its words' weights.
    */
-  similarity({ vectors, looks }: Rows, row: number, words: number): number {
+  similarity(rows: Rows, row: number, words: number): number {
+    const { vectors } = rows;
     const size = lookBytes(this.numbers);
-    const look = looks?.subarray(row * size, (row + 1) * size) ?? new Uint8Array(size);
-    const { labels_weight, words_weight, colours_weight } = this.numbers;
+    const look = rows.looks?.subarray(row * size, (row + 1) * size) ?? new Uint8Array(size);
+    const { labels_weight, words_weight, colours_weight, named_weight = 0 } = this.numbers;
     const near = this.space.projection
       ? vectors.similarity(row, this.projected)
       : dot(unit(minus(vectors.unit(row), this.catalogue[0])), this.query[0]);
@@ -98,6 +99,17 @@ export class Fusion {
         ? dot(unit(minus(part, this.catalogue[at + 1] as Floats)), this.query[at + 1] as Floats)
         : 0,
     ) as [number, number];
-    return Math.fround(near + labels_weight * labels + words_weight * words + colours_weight * colours);
+    const beside = labels_weight * labels + colours_weight * colours;
+    return Math.fround(near + beside + (words_weight * words - named_weight * this.named(look, rows.wordsOf(row))));
+  }
+
+  /** How far an item's words name what its own picture shows. */
+  private named(look: Uint8Array, words: readonly string[]): number {
+    let found = 0;
+    for (const [label, root] of rootsOf(look, this.numbers)) {
+      const said = this.names[label] ?? {};
+      for (const word of words) found += Math.fround(root) * (Object.hasOwn(said, word) ? (said[word] as number) : 0);
+    }
+    return found;
   }
 }

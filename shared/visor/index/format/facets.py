@@ -237,6 +237,25 @@ class FacetColumns:
         """(n,) float64: the sum of the weights of each item's words."""
         return self.words.sums(np.array([weights.get(word, 0.0) for word in self.names["word"]]))
 
+    def named(self, rows: Array, roots: Array, names: Sequence[Mapping[str, float]]) -> Array:
+        """(r,) float64: how far the words of rows (r,) name what the rows' own pictures show.
+
+        Args:
+            roots: (r, 1000) of `label_roots`.
+            names: For each label, what `visor.schema.words.name_weights` makes of its names.
+        """
+        known = {word: code for code, word in enumerate(self.names["word"])}
+        said = sorted((known[w], at, s) for at, name in enumerate(names) for w, s in name.items() if w in known)
+        if not said:
+            return np.zeros(len(rows))
+        words, labels, shares = (np.array(column) for column in zip(*said, strict=True))
+        own = self.words.take(rows)
+        starts, stops = (np.searchsorted(words, own.codes, side) for side in ("left", "right"))
+        counts = stops - starts
+        owners = np.repeat(np.repeat(np.arange(len(rows)), np.diff(own.starts)), counts)
+        places = np.arange(len(owners)) + np.repeat(starts - np.cumsum(counts) + counts, counts)
+        return np.bincount(owners, roots[owners, labels[places]] * shares[places], len(rows))
+
     def tensors(self, prefix: str = "") -> dict[str, Array]:
         """Tensors for a container; `from_container` reads them back."""
         arrays = {prefix + "names": json_tensor(dict(sorted(self.names.items())))}

@@ -12,6 +12,7 @@ import numpy as np
 
 from visor.errors import BadRequest
 from visor.index.format.container import Array, rows_in_blocks
+from visor.index.format.looks import label_roots
 from visor.index.format.projection import Projection, dot, int8_scan, rerank
 from visor.index.format.segment import RowBlock
 from visor.index.search.fusion import WORDS_MIN, Fusion
@@ -246,10 +247,7 @@ def _fusion_scan(
         worded = np.flatnonzero((words > WORDS_MIN) & (True if mask is None else mask))
         worded = worded[np.argsort(-words[worded], kind="stable")[:RERANK]]
         rows = np.union1d(by_vector(number)[0], worded)
-        coded = isinstance(snapshot.space, Projection)
-        return rows, fusion.similarities(
-            live.block.vectors.unit(rows), live.block.looks[rows], words[rows], coded=coded
-        )
+        return rows, _fused(snapshot, live, rows, words, fusion)
 
     return scan
 
@@ -298,13 +296,18 @@ def likeness(
     words = None if fusion is None else live.word_sums(fusion.words)
     for start, stop in rows_in_blocks(len(rows), LIKENESS_ROWS):
         some = rows[start:stop]
-        vectors = live.block.vectors.unit(some)
         if fusion is not None and words is not None:
-            coded = isinstance(snapshot.space, Projection)
-            scores[start:stop] = fusion.similarities(vectors, live.block.looks[some], words[some], coded=coded)
+            scores[start:stop] = _fused(snapshot, live, some, words, fusion)
         else:
-            scores[start:stop] = dot(vectors, projected)
+            scores[start:stop] = dot(live.block.vectors.unit(some), projected)
     return scores
+
+
+def _fused(snapshot: Snapshot, live: LiveBlock, rows: Array, words: Array, fusion: Fusion) -> Array:
+    """`Fusion.similarities` of rows (r,) of a block; words: (n,) of all its rows."""
+    looks, coded = live.block.looks[rows], isinstance(snapshot.space, Projection)
+    named = live.named(rows, label_roots(looks), fusion.names)
+    return fusion.similarities(live.block.vectors.unit(rows), looks, words[rows], named, coded=coded)
 
 
 def prepare_metric(snapshot: Snapshot, name: str) -> Metric:

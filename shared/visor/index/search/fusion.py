@@ -18,6 +18,9 @@ from visor.index.format.looks import LABELS, LABELS_KEPT, TRAITS, label_roots
 from visor.index.format.projection import Space, dot, unit
 
 LABELS_WEIGHT, WORDS_WEIGHT, COLOURS_WEIGHT = 0.3, 0.9, 0.25
+NAMED_WEIGHT = 0.15
+"""What an item loses whose own picture shows the labels that its words name: a photo of it would show them too, so that
+it needs more of them than an item whose words name no label, which cannot show any."""
 USUAL_FLOOR = 0.01
 """Added to a label's usual probability in photos before a query's probability is divided by it."""
 WORDS_MIN = 0.1
@@ -36,13 +39,14 @@ class Fusion:
 
     query: (d + 1162,) `traits` less the visitors' mean, the labels over what is usual, each of the three parts of
     length 1. catalogue: (d + 1162,) mean traits of the catalogue. projected: (m,) what the codes are scanned with.
-    words: weight of each word.
+    words: weight of each word. names: of each label, as for `of`.
     """
 
     query: Array
     catalogue: Array
     projected: Array
     words: Mapping[str, float]
+    names: Sequence[dict[str, float]]
 
     @classmethod
     def of(
@@ -61,15 +65,16 @@ class Fusion:
         apart[labels] /= np.sqrt(usual + USUAL_FLOOR)
         own, typical = (_share(one / (usual + USUAL_FLOOR)) for one in (query[labels] ** 2, usual))
         words = _words(own - typical, names) if own.any() else {}
-        return cls(unit_parts(apart[None])[0], catalogue, projected, words)
+        return cls(unit_parts(apart[None])[0], catalogue, projected, words, names)
 
-    def similarities(self, vectors: Array, looks: Array, words: Array, *, coded: bool) -> Array:
+    def similarities(self, vectors: Array, looks: Array, words: Array, named: Array, *, coded: bool) -> Array:
         """Similarities (n,) float32, greater is nearer; beyond 1 where everything agrees.
 
         Args:
             vectors: (n, m) unit vectors of the similarity space if `coded`, else (n, d) full ones.
             looks: (n, 258) uint8; zeros where unknown.
             words: (n,) of `FacetColumns.word_sums`.
+            named: (n,) of `FacetColumns.named`.
         """
         d = len(self.query) - TRAITS
         near = dot(vectors, self.projected) if coded else dot(unit(vectors - self.catalogue[:d]), self.query[:d])
@@ -78,7 +83,8 @@ class Fusion:
         beside = unit_parts(beside - self.catalogue[d:])
         labels = dot(beside[:, :LABELS], self.query[d : d + LABELS]) * known[0]
         colours = dot(beside[:, LABELS:], self.query[d + LABELS :]) * known[1]
-        found: Array = near + LABELS_WEIGHT * labels + WORDS_WEIGHT * words + COLOURS_WEIGHT * colours
+        beside = LABELS_WEIGHT * labels + COLOURS_WEIGHT * colours
+        found: Array = near + beside + (WORDS_WEIGHT * words - NAMED_WEIGHT * named)
         return found.astype(np.float32)
 
 

@@ -106,6 +106,14 @@ class LiveBlock:
         """(n,) float64: the sum of the weights of each item's words."""
         return self.column(lambda columns: columns.word_sums(weights))
 
+    def named(self, rows: Array, roots: Array, names: Sequence[Mapping[str, float]]) -> Array:
+        """As `FacetColumns.named`, of the words as they are now."""
+        found = self.block.columns.named(rows, roots, names)
+        if self.overlay is not None:
+            _, here, there = np.intersect1d(rows, self.overlay_rows, assume_unique=True, return_indices=True)
+            found[here] = self.overlay.named(there, roots[here], names)
+        return found
+
     def counts(self, allowed: Array | None, types: Mapping[str, AttributeType]) -> list[FacetCounts]:
         """Counts over the rows that are allowed, (n,) bool; None: over all."""
         return [FacetCounts.of(columns, keep, types) for columns, keep in self._parts(allowed)]
