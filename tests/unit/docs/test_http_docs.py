@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from scripts.docs_tables import endpoints_table
 
+from visor.index.search.metrics import BOOLEAN, BOUNDED, METRICS
 from visor.schema.search import (
     CompareRequest,
     ExplainRequest,
@@ -50,3 +51,11 @@ def test_every_status_of_an_error_is_told() -> None:
     table = PAGE.partition("\n## Errors\n")[2]
     told = {int(status) for row in re.findall(r"^\| ([\d, ]+) \|", table, re.MULTILINE) for status in row.split(",")}
     assert told == MISDIRECTED.union(*(endpoint.problems for endpoint in ENDPOINTS))
+
+
+def test_every_metric_is_told_with_its_similarity() -> None:
+    bounded, others = (
+        set(re.findall(r"`(\w+)`", text)) for text in re.findall(r"1 − distance for (.+?) It is (.+?)\.", PAGE, re.S)[0]
+    )
+    assert bounded == {*BOUNDED, *BOOLEAN}
+    assert others == set(METRICS) - bounded
