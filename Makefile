@@ -104,7 +104,7 @@ model-package: $(STAMPS)/build  ## the wheel of the built default model in dist/
 	$(BIN)/python scripts/models/model_package.py
 
 clean:  ## remove what was built here (not VISOR_HOME)
-	rm -rf $(VENV) $(BEAM) build dist site frontend/dist frontend/node_modules
+	rm -rf $(VENV) $(BEAM) .venv-checkov build dist site frontend/dist frontend/node_modules
 
 $(STAMPS)/venv:
 	@$(PYTHON) scripts/prerequisites.py

@@ -1,12 +1,24 @@
-"""Write the tables of docs/ that are made from code: variables of Terraform, endpoints. `--check`: only compare."""
+"""Write what of docs/ is made from code: Terraform's variables, endpoints, commands. `--check`: only compare."""
 
 from __future__ import annotations
 
+import ast
+import inspect
+import json
 import re
 import sys
-from collections.abc import Callable
+import textwrap
+from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
+import click
+import msgspec
+
+from visor.cli.main import COMMANDS, cli
+from visor.config_errors import in_words, structs
+from visor.http.retry import RetryPolicy
+from visor.sources.registry import kinds
 from visor.web.endpoints import ENDPOINTS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -39,7 +51,82 @@ def endpoints_table() -> str:
     return "\n".join(rows)
 
 
-TABLES: dict[str, Callable[[], str]] = {"deploy.md": variables_table, "http.md": endpoints_table}
+def commands() -> Iterator[click.Context]:
+    """Each command of the package that does something itself, in order of the alphabet, in a context with its path."""
+    root = click.Context(cli, info_name="visor")
+    for name in COMMANDS:
+        command = cli.get_command(root, name)
+        assert command is not None
+        context = click.Context(command, parent=root, info_name=name)
+        if isinstance(command, click.Group):
+            yield from (click.Context(one, parent=context, info_name=sub) for sub, one in command.commands.items())
+        else:
+            yield context
+
+
+def commands_table() -> str:
+    """What `visor COMMAND --help` says, for each command: arguments, what it does, and a row for each option."""
+    parts = []
+    for context in commands():
+        command = context.command
+        arguments = [param.make_metavar(context) for param in command.params if isinstance(param, click.Argument)]
+        options = [param for param in command.params if isinstance(param, click.Option)]
+        text = re.sub(r"\s*\n\s*", " ", re.sub(r"\n\s*\n\s*", "\0", (command.help or "").strip()))
+        parts.append(f"## {context.command_path}\n\n`{' '.join([context.command_path, *arguments])}`")
+        parts.extend(text.split("\0"))
+        if options:
+            records = filter(None, (option.get_help_record(context) for option in options))
+            rows = [
+                "| `{}` | {} |".format(*(" ".join(cell.split()).replace("|", r"\|") for cell in r)) for r in records
+            ]
+            parts.append("\n".join(["| option | what |", "| --- | --- |", *rows]))
+    return "\n\n".join(parts)
+
+
+def keys_tables() -> str:
+    """A table for each built-in kind of source, with a row for each of its keys."""
+    parts = []
+    for name, entry in sorted(kinds().items()):
+        if entry.value.startswith("visor."):
+            rows = ["| key | default | values | meaning |", "| --- | --- | --- | --- |", *_keys(entry.load().Config)]
+            parts.append("\n".join([f"### Keys of `{name}`", "", *rows]))
+    return "\n\n".join(parts)
+
+
+def _keys(config: type[msgspec.Struct], before: str = "") -> Iterator[str]:
+    said = _said(config)
+    for field in msgspec.structs.fields(config):
+        inner = next((one for one in structs(field.type) if one is not RetryPolicy), None)
+        factory = field.default_factory is not msgspec.NODEFAULT
+        value = json.dumps(field.default) if isinstance(field.default, str | int | float | tuple) else ""
+        default = "required" if field.required and not factory else f"`{value}`" if value.strip('"[]') else ""
+        meaning = said.get(field.name, "")
+        values = in_words(field.type).partition(" with the keys" if inner else "\n")[0]
+        yield f"| `{before}{field.encode_name}` | {default} | {values} | {meaning} |"
+        if inner is not None:
+            yield from _keys(inner, f"{before}{field.encode_name}.")
+
+
+def _said(config: type[msgspec.Struct]) -> dict[str, str]:
+    """The text below each field of a record and of its bases, in one line."""
+    said = {}
+    for one in reversed(config.__mro__):
+        if issubclass(one, msgspec.Struct) and one is not msgspec.Struct:
+            (tree,) = ast.parse(textwrap.dedent(inspect.getsource(one))).body
+            assert isinstance(tree, ast.ClassDef)
+            for line, after in pairwise(tree.body):
+                match line, after:
+                    case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                        said[name] = " ".join(text.split()).replace("|", r"\|")
+    return said
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "commands.md": commands_table,
+    "deploy.md": variables_table,
+    "http.md": endpoints_table,
+    "sources.md": keys_tables,
+}
 
 
 def main() -> None:

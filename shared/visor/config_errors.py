@@ -87,41 +87,41 @@ def _valid(cls: type, path: str) -> str:
     for part in path.split("."):
         name, within, _ = part.partition("[")
         field = next((field for field in fields(cls) if field.encode_name == name), None)
-        inner = next(_structs(field.type, within=bool(within)), None) if field else None
+        inner = next(structs(field.type, within=bool(within)), None) if field else None
         if field is None or inner is None:
             break
         cls = inner
     if field is not None and inner is None:
-        return _in_words(field.type)
+        return in_words(field.type)
     return "The keys " + ", ".join(f"{field.encode_name}{' (required)' * field.required}" for field in fields(cls))
 
 
-def _structs(hint: Any, *, within: bool) -> Iterator[type[msgspec.Struct]]:
+def structs(hint: Any, *, within: bool = False) -> Iterator[type[msgspec.Struct]]:
     """The records that a type is; with `within`, also those that its lists and tables hold."""
     if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
         yield hint
     if within or get_origin(hint) in (Annotated, Union, types.UnionType):
         for part in get_args(hint):
-            yield from _structs(part, within=within)
+            yield from structs(part, within=within)
 
 
-def _in_words(hint: Any) -> str:
+def in_words(hint: Any) -> str:
     """A type in words: `one of 'a', 'b'`, `a text`, `a list of texts`."""
     origin, args = get_origin(hint), get_args(hint)
     if origin is Literal:
         return "one of " + ", ".join(repr(value) for value in args)
     if origin in (Union, types.UnionType):
-        return " or ".join(_in_words(part) for part in args if part is not type(None))
+        return " or ".join(in_words(part) for part in args if part is not type(None))
     if origin in (tuple, list):
-        return f"a list (each {_in_words(args[0])})"
+        return f"a list (each {in_words(args[0])})"
     if origin is dict:
-        return f"a table (each {_in_words(args[1])})"
+        return f"a table (each {in_words(args[1])})"
     if origin is Annotated:
         limits = (
             (words, getattr(meta, name, None)) for name, words in (_BOUNDS | _LENGTHS).items() for meta in args[1:]
         )
         bounds = [f"{words} {limit}" for words, limit in limits if limit is not None]
-        return _in_words(args[0]) + (f" ({', '.join(bounds)})" if bounds else "")
+        return in_words(args[0]) + (f" ({', '.join(bounds)})" if bounds else "")
     if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
         return "a table with the keys " + ", ".join(field.encode_name for field in fields(hint))
     return _TYPES.get(hint, getattr(hint, "__name__", str(hint)))

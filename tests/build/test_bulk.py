@@ -149,10 +149,11 @@ def test_a_reindex_by_workers_makes_what_a_reindex_makes(
         (("pictures", "--relearn"), {}, "--relearn belongs to --merge"),
         (("--merge",), {"VISOR_ENGINE": "milvus"}, "VISOR_ENGINE is milvus, which has no segments to build"),
         (("--merge",), {}, "There is no index 'default'"),
+        (("--reindex",), {}, "There is no index 'default'"),
         (("--merge", "--no_such_option=1"), {}, "--no_such_option is not an option of Beam"),
     ],
 )
-def test_a_merge_that_cannot_be_is_refused(
+def test_what_cannot_be_is_refused(
     program: Path,
     settings: Settings,
     monkeypatch: pytest.MonkeyPatch,

@@ -11,7 +11,7 @@ import pytest
 
 import visor
 from visor.console import progress
-from visor.errors import RequestError, VisorError
+from visor.errors import FetchFailed, FetchUnavailable, RequestError, VisorError
 from visor.ingest.batch_plan import nothing_to_compare
 from visor.schema.words import counted
 from visor.web.problems import problem_of
@@ -131,3 +131,11 @@ def test_progress_is_never_more_than_all(capsys: pytest.CaptureFixture[str]) -> 
         for count in (4, 1, 3):
             advance(count)
     assert capsys.readouterr().err.split("\n")[:2] == ["Done: 4 of 4", "Done: 5 of 5"]
+
+
+def test_a_picture_that_cannot_be_had_now_is_worth_another_try() -> None:
+    """It may be an item's, which whoever asks cannot replace."""
+    assert (
+        problem_of(FetchUnavailable("a.example does not answer")).remedy == "Try again later, or send another picture"
+    )
+    assert problem_of(FetchFailed("a.example answered 404")).remedy == "Send another picture"

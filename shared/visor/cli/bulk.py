@@ -93,6 +93,7 @@ def bulk_command(
     from visor.bulk.pipeline import checked_options
     from visor.bulk.run import BulkReport, bulk_app, estimate, poll_s_of, run, waiting_of
     from visor.bulk.waiting import pictures_by_host
+    from visor.storage import existing
 
     settings = _settings(what)
     workers = workers or os.cpu_count() or 1
@@ -102,7 +103,7 @@ def bulk_command(
     if merge:
         _merge(settings, build, relearn=relearn, as_json=as_json)
         return
-    with bulk_app(settings) as app:
+    with bulk_app(existing(settings) if reindex else settings) as app:
         if not reindex:
             app.check_model(everywhere=True)
         if runner == DIRECT and not dry_run:

@@ -75,12 +75,12 @@ HELP = {
 def plan_options(command: Any) -> Any:
     """One option for each field of a plan."""
     for field in reversed(msgspec.structs.fields(UsagePlan)):
+        default = str(field.default).lower()
         command = click.option(
             "--" + field.name.replace("_", "-"),
             field.name,
             type=TYPES[type(field.default)],
-            help=HELP[field.name],
-            show_default=str(field.default),
+            help=f"{HELP[field.name]} [default: {default}]",
         )(command)
     return command
 

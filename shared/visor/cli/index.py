@@ -50,7 +50,8 @@ def index_command(path_or_source: str, confirm_loss: bool, as_json: bool) -> Non
     else:
         app = App(settings)
         if path_or_source not in app.configuration.entries:
-            found = f"{path_or_source} is not a folder, and {app.configuration.path} has no source of that name"
+            file = app.configuration
+            found = f"{path_or_source} is not a folder, and {file.path} has no source of that name{file.absent}"
             valid = ", ".join(["a folder of images", *app.configuration.entries])
             raise BadRequest(found, valid=valid, remedy="Correct it, or describe a source (docs/sources.md)")
         source, config = app.named_source(path_or_source), app.configuration.entry(path_or_source).own

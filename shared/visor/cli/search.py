@@ -86,6 +86,7 @@ def search_command(
             valid="A picture (its file, URL or item's id), --text WORDS or --filter NAME=VALUE",
             remedy="Give one of them, or several; `visor search --help` shows all options",
         )
+    is_list = image is None and options["text"] is None and not (like or unlike)
     _check_together(image, like + unlike, box, options)
     given = {name: value for name, value in options.items() if value is not None}
     given |= {"filters": filters_from_options(filters), "box": _parse_box(box), "mode": "exact" if exact else "fast"}
@@ -123,7 +124,7 @@ def search_command(
         click.echo(answer.query.blank)
     elif not answer.matches:
         click.echo("No item matches.")
-    elif answer.no_confident_match:
+    elif answer.no_confident_match and not is_list:
         click.echo(f"The index probably does not have it (confidence {answer.confidence:.2f}). The nearest items:")
     for number, match in enumerate(answer.matches, 1):
         click.echo(f"{number:3}  {_line(match)}")
@@ -164,7 +165,8 @@ def _line(match: Match) -> str:
     item = match.item
     price = "" if item.price is None else f"{item.price:,.2f} {item.currency or ''}".strip()
     likeness = "" if match.similarity is None else f"{match.similarity:.3f}"
-    found = f"{likeness:5}  {sureness(match.confidence):>4}  {match.verdict or '':7}"
+    sure = "" if match.similarity is None and match.text_score is None else sureness(match.confidence)
+    found = f"{likeness:5}  {sure:>4}  {match.verdict or '':7}"
     return f"{found}  {item.title[:40]:40}  {price:>14}  {item.page_url or item.image_url or item.key}"
 
 

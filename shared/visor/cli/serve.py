@@ -64,7 +64,8 @@ def serve_command(host: str, port: int, crawl: bool, log: Path | None) -> None:
         stack.callback(server.stop)
         if crawl:
             if not app.configuration.entries:
-                say(f"{app.configuration.path} has no sources yet; it is read again every minute (docs/sources.md)")
+                file = app.configuration
+                say(f"{file.path} has no sources yet{file.absent}; it is read again every minute (docs/sources.md)")
             app.check_model()
             scheduler = app.scheduler()
             scheduler.start()

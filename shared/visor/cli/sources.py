@@ -51,7 +51,8 @@ def sources_command(as_json: bool) -> None:
         print_json({"sources": found, "requests_today_by_host": hosts})
         return
     if not found:
-        click.echo(f"{app.configuration.path} has no sources. docs/sources.md shows how to add one.")
+        file = app.configuration
+        click.echo(f"{file.path} has no sources{file.absent}. docs/sources.md shows how to add one.")
     for state in found:
         for line in _lines(state):
             click.echo(line)

@@ -117,8 +117,9 @@ class Index(ABC):
                 the facet values), `examples` (further queries, each alone or with a weight from -1 to 1: `[(other,
                 -0.5)]` is not to be like it; `query` may then be None), `sort`, `nearest` (with `sort`: order only so
                 many of the nearest), `min_confidence`, `min_similarity`, `variety`, `group` (False: every picture of a
-                product), `seen` (what a device saw in a picture that is not sent, in place of `query`) and `after` (the
-                `next` of an earlier result), as the body of `POST /v1/search` has them (docs/http.md).
+                product), `regions` (True also suggests parts of the picture to search for), `leave_out` (ids), `seen`
+                (what a device saw in a picture that is not sent, in place of `query`) and `after` (the `next` of an
+                earlier result), as the body of `POST /v1/search` has them (docs/http.md).
 
         Raises:
             BadRequest: The query is of another kind, a path cannot be read, or an option is not valid.

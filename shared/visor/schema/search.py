@@ -205,8 +205,8 @@ class Match(Record, frozen=True, kw_only=True):
 
     item: Item
     similarity: float | None
-    """Cosine in the similarity space, or 1 − distance of a named metric if that is bounded; greater is nearer. None for
-    a search by words alone."""
+    """Cosine in the similarity space, or for a named metric 1 − distance if that is bounded and 1 / (1 + distance) if
+    not; greater is nearer. None for a search by words alone."""
     confidence: Fraction
     """Calibrated probability that this match is right."""
     verdict: Literal["exact", "edited", "similar"] | None

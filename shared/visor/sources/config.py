@@ -92,21 +92,27 @@ class SourcesFile:
     def __init__(self, text: str, path: str | Path = CONFIGURATION_FILE) -> None:
         self._file = OwnerFile(text, path)
         self.path = self._file.path
+        self.absent = ""
+        """Why it is empty, as the end of a sentence, if there is no such file."""
         self.attributes = self._declared(self._file.document.get("attributes", {}))
         self.entries = {name: self._entry(name, table) for name, table in self._file.tables("sources").items()}
 
     @classmethod
     def load(cls, path: Path) -> SourcesFile:
         """The sources of a file; none if the file does not exist."""
-        return cls(*OwnerFile.text_of(path))
+        found = cls(*OwnerFile.text_of(path))
+        if not path.exists():
+            found.absent = ": there is no such file"
+        return found
 
     def entry(self, name: str) -> SourceEntry:
         """The source of that name. Raises `SettingsError` if it does not exist."""
         if name not in self.entries:
+            what = "Name the file in VISOR_CONFIG, run this in its folder" if self.absent else "Correct the name"
             raise SettingsError(
-                f"{self.path} has no source '{name}'" + ("" if self.entries else ", and no other"),
+                f"{self.path} has no source '{name}'{'' if self.entries else ', and no other'}{self.absent}",
                 valid=", ".join(self.entries),
-                remedy=f"Correct the name, or add [sources.{name}]" if NAME.match(name) else "Correct the name",
+                remedy=f"{what}, or add [sources.{name}]" if NAME.match(name) else what,
             )
         return self.entries[name]
 

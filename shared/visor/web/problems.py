@@ -21,6 +21,8 @@ _REMEDIES = {
     500: "Tell whoever runs this server; its log says more",
 }
 """Remedies by status, for errors that have none themselves."""
+_LATER = "Try again later, or send another picture"
+"""Remedy for a picture that cannot be had now, which may be an item's own."""
 
 
 def status_of(exc: VisorError) -> int:
@@ -45,7 +47,7 @@ def problem(exc: VisorError) -> Response:
 def problem_of(exc: VisorError) -> Problem:
     """The document for an error that Visor raised."""
     status = status_of(exc)
-    remedy = exc.remedy or _remedy(status)
+    remedy = exc.remedy or (_LATER if status == 422 and exc.retriable else _remedy(status))
     return Problem(
         type=f"urn:visor:{exc.code}",
         title=exc.code.replace("_", " ").capitalize(),

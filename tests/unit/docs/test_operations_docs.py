@@ -9,8 +9,9 @@ from typing import Any, get_origin
 import msgspec
 import pytest
 
+import visor
 import visor.bulk.run
-import visor.ingest.embed  # noqa: F401 — errors of their own
+import visor.ingest.embed  # both have errors of their own
 from visor.errors import VisorError
 from visor.settings import PREFIX, Settings
 
@@ -59,3 +60,10 @@ def test_no_error_is_explained_that_does_not_exist() -> None:
     section = PAGE[PAGE.index("## Errors") : PAGE.index("## When a part is down")]
     codes = set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE))
     assert codes <= {error.code for error in all_errors()}
+
+
+def test_every_metric_is_listed() -> None:
+    package = Path(visor.__file__).parent
+    made = "".join((package / name).read_text(encoding="utf-8") for name in ("web/metrics.py", "telemetry/metrics.py"))
+    names = set(re.findall(r'"((?:visor|process)_\w+)"', made))
+    assert {name for name in names if f"`{name}" not in PAGE} == set()

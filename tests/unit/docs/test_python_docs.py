@@ -52,3 +52,8 @@ def test_every_public_name_that_is_no_error_is_told() -> None:
     }
     missing = [name for name in set(visor.__all__) - errors if name != "Index" and f"{name}" not in PAGE]
     assert missing == []
+
+
+def test_every_method_is_told() -> None:
+    methods = {name for name, method in vars(visor.Index).items() if callable(method) and not name.startswith("_")}
+    assert {name for name in methods if not re.search(rf"\b(?:index|run)\.{name}\(|`{name}`", PAGE)} == set()

@@ -6,7 +6,9 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
+from scripts.docs_tables import keys_tables
 from tests.unit.sources.catalogue_server import context_for
 
 from visor.settings import Settings
@@ -31,3 +33,12 @@ def test_a_shown_configuration_can_be_opened(text: str, tmp_path: Path) -> None:
 def test_every_kind_is_shown() -> None:
     built_in = {name for name, entry in kinds().items() if entry.value.startswith("visor.")}
     assert set(re.findall(r'kind = "(\w+)"', TEXT)) == built_in
+
+
+def test_every_key_is_listed() -> None:
+    assert keys_tables() in TEXT, "run scripts/docs_tables.py"
+    for name, entry in kinds().items():
+        if entry.value.startswith("visor."):
+            table = TEXT.partition(f"\n### Keys of `{name}`\n")[2].partition("\n#")[0]
+            fields = msgspec.structs.fields(entry.load().Config)
+            assert {field.name for field in fields} <= set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE))

@@ -121,9 +121,13 @@ def test_a_folder_gives_one_line_a_picture(run: Run, folder: Path, tmp_path: Pat
         (["--text", "qqqzzz"], "No item matches.\n0 of 3 items", "The nearest items"),
         (["--text", "red"], "red", "similar"),
         (["--text", "red", "--filter", "collection=cold"], "No item matches.", "nearest"),
+        (["--filter", "source!=none"], "red", "nearest"),
+        (["--filter", "source!=none", "--sort", "newest"], "red", "%"),
     ],
 )
-def test_words_alone_claim_no_likeness_and_no_nearest_item(run: Run, words: list[str], said: str, unsaid: str) -> None:
+def test_words_or_filters_alone_claim_no_likeness_and_no_nearest_item(
+    run: Run, words: list[str], said: str, unsaid: str
+) -> None:
     shown = run("search", *words).stdout
     assert (said in shown, unsaid in shown) == (True, False)
 

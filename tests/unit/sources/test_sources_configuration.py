@@ -67,6 +67,17 @@ def test_no_file_is_no_sources(tmp_path: Path) -> None:
         configuration.entry("x")
 
 
+def test_an_unknown_source_of_no_file_says_that_there_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "shops.toml"
+    with pytest.raises(SettingsError) as caught:
+        SourcesFile.load(path).entry("shop")
+    assert caught.value.found == f"{path} has no source 'shop', and no other: there is no such file"
+    assert "VISOR_CONFIG" in caught.value.remedy
+    path.write_text("")
+    with pytest.raises(SettingsError, match=r"has no source 'shop', and no other\. "):
+        SourcesFile.load(path).entry("shop")
+
+
 @pytest.mark.parametrize(
     ("old", "new", "line", "says"),
     [

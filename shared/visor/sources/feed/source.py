@@ -48,24 +48,34 @@ class FeedConfig(SourceConfig, frozen=True, kw_only=True):
     """The keys of a `feed` source."""
 
     url: Annotated[str, Meta(min_length=1)]
+    """URL of the feed."""
     format: Format = "auto"
+    """Set it only if it is not detected."""
     delimiter: Annotated[str, Meta(min_length=1, max_length=1)] | None = None
+    """Between the columns of a table, if it is not detected."""
     encoding: str | None = None
+    """Name of its encoding, if it is not detected."""
     attributes: dict[str, str] = msgspec.field(default_factory=dict)
     """This feed's own names for Google's attributes: { image_link = "Bild-URL" }."""
     pictures: Literal["first", "all"] = "first"
     """`all`: each additional picture is an item, too."""
     in_stock_only: bool = False
+    """Leave out what is out of stock."""
     currency: str | None = None
+    """Of prices that name none."""
     decimal: DecimalSign | None = None
     """The sign before decimals in prices that are texts."""
     country: str | None = None
+    """Of items that name none."""
     licence: str | None = None
+    """Of items that name none."""
     headers: dict[str, str] = msgspec.field(default_factory=dict)
+    """Sent with the request."""
     patience: RetryPolicy = RetryPolicy()
     bytes_max: int = 8_000_000_000
     """Size of the unpacked feed."""
     deadline_s: float = 3300.0
+    """How long reading it may take."""
 
 
 class _Written(NamedTuple):

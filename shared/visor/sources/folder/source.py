@@ -91,7 +91,9 @@ class FileDefaults(SourceConfig, frozen=True, kw_only=True):
     collection: str | None = None
     """Of images in no sub-folder."""
     licence: str | None = None
+    """Of images that name none."""
     author: str | None = None
+    """Of images that name none."""
     decimal: DecimalSign | None = None
     """The sign before decimals in prices that are texts."""
     exclude: tuple[str, ...] = ()
@@ -102,6 +104,7 @@ class FolderConfig(FileDefaults, frozen=True, kw_only=True):
     """The keys of a `folder` source."""
 
     path: Annotated[str, Meta(min_length=1)]
+    """The folder."""
     hidden: bool = False
     """Also read files and folders whose name starts with a dot."""
 

@@ -63,9 +63,11 @@ class SiteConfig(SourceConfig, frozen=True, kw_only=True):
     depth: Annotated[int, Meta(ge=0)] = 5
     """Links from the start or a sitemap's page."""
     pages_max: Annotated[int, Meta(ge=1)] = 10_000
+    """Pages to visit in one pass."""
     allow: tuple[str, ...] = ()
     """Regular expressions, one of which must match in a page's path and query; the start page is visited anyway."""
     deny: tuple[str, ...] = ()
+    """Regular expressions, none of which may match there."""
     pictures: Literal["described", "all"] = "described"
     """`described`: the pictures that structured data or Open Graph name, or else the plain ones. `all`: both."""
     delay_s: float = 1.0
@@ -74,7 +76,9 @@ class SiteConfig(SourceConfig, frozen=True, kw_only=True):
     """Time between two passes that visit every page. The passes in between visit pages that sitemaps list as new, and
     request other pages with their validators."""
     licence: str | None = None
+    """Of items that name none."""
     country: str | None = None
+    """Of all items."""
     decimal: DecimalSign | None = None
     """The sign before decimals in prices that are texts."""
     patience: RetryPolicy = RetryPolicy(attempts=2)

@@ -50,7 +50,9 @@ class VideoConfig(SourceConfig, frozen=True, kw_only=True):
     licence: str | None = None
     author: str | None = None
     bytes_max: int = 4_000_000_000
+    """Size of the video."""
     download_s: float = 3600.0
+    """How long its download may take."""
     patience: RetryPolicy = RetryPolicy()
 
 
