@@ -76,6 +76,7 @@ class App:
         self._meter, self._searcher, self._request_budget = meter, searcher, request_budget
         self.metrics = metrics or Metrics()
         self._engine = engine
+        self._known: list[tuple[str, dict[str, Any] | None, list[str]]] = []
         self._opened = ExitStack()
         start()
 
@@ -216,7 +217,8 @@ class App:
         from visor.sources.config import SourcesFile
 
         configuration = SourcesFile.load(self.settings.config)
-        for name, own, _ in self._remembered:
+        self._known = self._remembered
+        for name, own, _ in self._known:
             if own is not None:
                 configuration.remember(name, own)
         return configuration
@@ -630,14 +632,26 @@ class App:
 
         # On Google Cloud only crawl has the owner's configuration; the settings name the buckets that embed may read.
         local = self.settings.backend == "local"
-        pushed = [folder for _, _, folders in self._remembered for folder in folders]
+        own = self.configuration.folders() if local else ()
+        pushed = [folder for _, _, folders in self._known for folder in folders]
         return open_image_readers(
             self.settings,
             self.fetcher,
-            folders=(*self.configuration.folders(), *pushed) if local else (),
+            folders=(*own, *pushed),
             buckets=self.configuration.buckets() if local else {},
             frames=self.stores.objects,
         )
 
     def _read_image(self, item: Item) -> bytes:
+        from visor.errors import FetchRefused
+
+        readers = self._readers
+        try:
+            return readers.fetch(item.image_url).body
+        except FetchRefused:
+            # Another process may have begun to fill the index from another folder since.
+            if self._remembered != self._known:
+                self._read_anew()
+            if self._readers is readers:
+                raise
         return self._readers.fetch(item.image_url).body
