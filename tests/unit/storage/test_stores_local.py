@@ -177,6 +177,24 @@ def test_a_database_locked_for_too_long(tmp_path: Path, monkeypatch: pytest.Monk
     documents.close()
 
 
+@pytest.mark.parametrize("successor", [False, True])
+def test_what_is_written_to_a_database_that_was_moved_away_is_refused(successor: bool, tmp_path: Path) -> None:
+    """Such as by `visor restore` below a running server: SQLite itself would go on writing to the file moved away."""
+    settings = Settings(home=tmp_path)
+    folder = tmp_path / "indexes" / settings.index
+    with contextlib.closing(open_documents(settings)) as documents, contextlib.closing(open_queue(settings)) as queue:
+        put = Put(collection="c", key="k", data={"n": 1})
+        documents.commit([put])
+        folder.rename(tmp_path / "away")
+        if successor:
+            open_documents(settings).close()
+            open_queue(settings).close()
+        for call in (lambda: documents.commit([put]), lambda: documents.get("c", ["k"]), lambda: queue.publish([b"x"])):
+            with pytest.raises(StoreError, match=r"moved, deleted or replaced .* start it again"):
+                call()
+    assert folder.exists() == successor
+
+
 def test_errors_of_the_file_system_are_translated(tmp_path: Path) -> None:
     assert type(translate(PermissionError("no"), tmp_path)) is StoreError
 
