@@ -24,6 +24,7 @@ from visor.storage.local import documents as local_documents
 from visor.storage.local import queue as local_queue
 from visor.storage.local import sqlite as local_sqlite
 from visor.storage.local.documents import SqliteDocuments
+from visor.storage.local.liveness import ProcessLock
 from visor.storage.local.objects import FolderObjects
 from visor.storage.local.queue import SqliteQueue
 from visor.storage.local.sqlite import Database, translate
@@ -276,6 +277,17 @@ def test_a_lease_that_ran_out_on_the_last_attempt_makes_a_dead_letter(tmp_path: 
     assert queue.waiting() == 1
     assert queue.dead_letters() == []
     queue.close()
+
+
+def test_lock_files_of_processes_that_ended_are_removed(tmp_path: Path) -> None:
+    """Each process that is killed leaves one behind."""
+    alive = ProcessLock(tmp_path)
+    with contextlib.closing(alive):
+        (tmp_path / "1-killed").touch()
+        with contextlib.closing(ProcessLock(tmp_path)) as other:
+            assert sorted(path.name for path in tmp_path.iterdir()) == sorted([alive.name, other.name])
+        assert not other.is_dead(alive.name)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_released_dead_letter_tells_why(tmp_path: Path) -> None:
