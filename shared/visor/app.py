@@ -352,7 +352,9 @@ class App:
             self._read_anew()
             self.crawler.crawl_due(self.configuration, self.named_source, alone_since=began)
 
-        return Scheduler(self.stores.queue, self.batch_embedder, crawl_due=crawl_due, merge=self.merge)
+        return Scheduler(
+            self.stores.queue, self.batch_embedder, crawl_due=crawl_due, merge=self.merge, check=self.check_model
+        )
 
     def merge(
         self,

@@ -570,6 +570,18 @@ def test_a_store_that_is_away_at_the_switch_delays_it(old: App, new: App) -> Non
     assert current().embedder.fingerprint == NEW.fingerprint
 
 
+def test_what_crawls_with_the_old_model_leaves_batches_to_the_new_one(old: App, new: App) -> None:
+    """`visor serve --crawl` that runs on after a reindex embedded for an index that nobody searches any more."""
+    scheduler = old.scheduler()
+    new.reindex()
+    work(new)
+    new.merge()
+    old.pusher.push_lines(b'{"key": "new", "image_url": "https://shop.test/new.jpg"}')
+    with pytest.raises(SettingsError, match="This index is searched with model new-model"):
+        scheduler._worker.drain()
+    assert len(new.stores.queue.receive(9, lease_s=60)) == 1
+
+
 def test_an_empty_index_is_nobodys_and_is_served(tmp_path: Path, new: App) -> None:
     service = ActiveIndex(new.search_service(), new.stores.documents, lambda fingerprint: None, freshness_s=0.0)()
     service.refresh()
