@@ -583,7 +583,13 @@ class App:
             return app.search_service(picture_address)
 
         own = self.search_service(picture_address)
-        return ActiveIndex(own, self.stores.documents, other, freshness_s=self.settings.freshness_s)
+        return ActiveIndex(
+            own,
+            self.stores.documents,
+            other,
+            freshness_s=self.settings.freshness_s,
+            follows=self.settings.backend == "local",
+        )
 
     def http_api(self, picture_address: Callable[[IndexedItem], str] | None = None) -> HttpApi:
         import msgspec
