@@ -76,6 +76,7 @@ class App:
         self._meter, self._searcher, self._request_budget = meter, searcher, request_budget
         self.metrics = metrics or Metrics()
         self._engine = engine
+        self._known: list[tuple[str, dict[str, Any] | None, list[str]]] = []
         self._opened = ExitStack()
         start()
 
@@ -216,7 +217,8 @@ class App:
         from visor.sources.config import SourcesFile
 
         configuration = SourcesFile.load(self.settings.config)
-        for name, own, _ in self._remembered:
+        self._known = self._remembered
+        for name, own, _ in self._known:
             if own is not None:
                 configuration.remember(name, own)
         return configuration
@@ -350,7 +352,9 @@ class App:
             self._read_anew()
             self.crawler.crawl_due(self.configuration, self.named_source, alone_since=began)
 
-        return Scheduler(self.stores.queue, self.batch_embedder, crawl_due=crawl_due, merge=self.merge)
+        return Scheduler(
+            self.stores.queue, self.batch_embedder, crawl_due=crawl_due, merge=self.merge, check=self.check_model
+        )
 
     def merge(
         self,
@@ -579,7 +583,13 @@ class App:
             return app.search_service(picture_address)
 
         own = self.search_service(picture_address)
-        return ActiveIndex(own, self.stores.documents, other, freshness_s=self.settings.freshness_s)
+        return ActiveIndex(
+            own,
+            self.stores.documents,
+            other,
+            freshness_s=self.settings.freshness_s,
+            follows=self.settings.backend == "local",
+        )
 
     def http_api(self, picture_address: Callable[[IndexedItem], str] | None = None) -> HttpApi:
         import msgspec
@@ -630,14 +640,26 @@ class App:
 
         # On Google Cloud only crawl has the owner's configuration; the settings name the buckets that embed may read.
         local = self.settings.backend == "local"
-        pushed = [folder for _, _, folders in self._remembered for folder in folders]
+        own = self.configuration.folders() if local else ()
+        pushed = [folder for _, _, folders in self._known for folder in folders]
         return open_image_readers(
             self.settings,
             self.fetcher,
-            folders=(*self.configuration.folders(), *pushed) if local else (),
+            folders=(*own, *pushed),
             buckets=self.configuration.buckets() if local else {},
             frames=self.stores.objects,
         )
 
     def _read_image(self, item: Item) -> bytes:
+        from visor.errors import FetchRefused
+
+        readers = self._readers
+        try:
+            return readers.fetch(item.image_url).body
+        except FetchRefused:
+            # Another process may have begun to fill the index from another folder since.
+            if self._remembered != self._known:
+                self._read_anew()
+            if self._readers is readers:
+                raise
         return self._readers.fetch(item.image_url).body

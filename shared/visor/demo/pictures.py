@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from visor.demo.catalogue import DemoCatalogue
 from visor.demo.emoji import emoji
 from visor.demo.stamps import stamps
 from visor.errors import FormatError, SourceUnavailable
-from visor.storage import one_maker_of, private_folder
+from visor.storage import one_maker_of, private_folder, scratch_folder
 
 Provider = Callable[[Path, Path, Callable[[str], None]], DemoCatalogue]
 
@@ -31,7 +30,7 @@ def ensure_demo_pictures(home: Path, say: Callable[[str], None]) -> DemoCatalogu
     Raises:
         SourceUnavailable: No package can be downloaded; the message says why for each.
     """
-    with one_maker_of(home / "demo"):
+    with one_maker_of(home / "demo", say):
         return _kept(home / "demo", say) or _downloaded(home / "demo", say)
 
 
@@ -65,7 +64,7 @@ def _downloaded(demo: Path, say: Callable[[str], None]) -> DemoCatalogue:
 def _provide(demo: Path, name: str, provider: Provider, say: Callable[[str], None]) -> DemoCatalogue:
     """Have `provider` fill a new folder, which replaces the old one only when it is complete."""
     private_folder(demo)
-    with tempfile.TemporaryDirectory(dir=demo, prefix=f".{name}-") as work:
+    with scratch_folder(demo, f".{name}-") as work:
         unpacked = Path(work) / "pictures"
         unpacked.mkdir()
         catalogue = provider(Path(work), unpacked, say)

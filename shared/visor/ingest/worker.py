@@ -46,14 +46,16 @@ class Worker:
         threads: int = 2,
         on_report: Callable[[EmbedReport], None] | None = None,
         on_wait: Callable[[int, str], None] | None = None,
+        check: Callable[[], object] = lambda: None,
     ) -> None:
         """
         Args:
             on_wait: Called with the number of batches that wait for another try, and why one of them does.
+            check: Called before each batch; what it raises ends `drain` or `work`.
         """
         self.queue, self.embedder, self.threads = queue, embedder, threads
-        self.on_report, self.on_wait = on_report, on_wait
-        self._stop = threading.Event()
+        self.on_report, self.on_wait, self.check = on_report, on_wait, check
+        self._stop, self._failed = threading.Event(), threading.Event()
         self._ours, self._why = 0, ""
         self._in_hand: list[Message] = []
 
@@ -76,13 +78,14 @@ class Worker:
 
     def _run(self, *, until_empty: bool) -> None:
         errors: list[BaseException] = []
+        self._failed.clear()
 
         def loop() -> None:
             try:
                 self._loop(until_empty=until_empty)
             except BaseException as exc:  # noqa: BLE001 — carried to the caller's thread
                 errors.append(exc)
-                self._stop.set()
+                self._failed.set()
 
         threads = [threading.Thread(target=loop, name=f"worker-{n}", daemon=True) for n in range(self.threads)]
         try:
@@ -103,7 +106,8 @@ class Worker:
 
     def _loop(self, *, until_empty: bool) -> None:
         pause_s = POLL_FIRST_S
-        while not self._stop.is_set():
+        while not (self._stop.is_set() or self._failed.is_set()):
+            self.check()
             messages = self.queue.receive(1, lease_s=LEASE_S)
             for message in messages:
                 self._in_hand.append(message)
@@ -147,11 +151,18 @@ class Scheduler:
     """Crawls due sources, embeds queued batches and merges, in threads of this process, until it is stopped."""
 
     def __init__(
-        self, queue: Queue, embedder: BatchEmbedder, *, crawl_due: Callable[[], object], merge: Callable[[], object]
+        self,
+        queue: Queue,
+        embedder: BatchEmbedder,
+        *,
+        crawl_due: Callable[[], object],
+        merge: Callable[[], object],
+        check: Callable[[], object] = lambda: None,
     ) -> None:
+        """`check` as in `Worker`."""
         self._crawl_due, self._merge = crawl_due, merge
         self._changed = 1  # by an earlier process, perhaps
-        self._worker = Worker(queue, embedder, on_report=self._count)
+        self._worker = Worker(queue, embedder, on_report=self._count, check=check)
         self._queue = queue
         self._stop = threading.Event()
         tasks = (
@@ -179,6 +190,8 @@ class Scheduler:
         while not self._stop.is_set():
             try:
                 task()
+            except VisorError as exc:
+                LOG.error("%s It is tried again in %d s", exc, pause_s)
             except Exception:
                 LOG.exception("%s; tried again in %d s", getattr(task, "__name__", task), pause_s)
             self._stop.wait(pause_s)

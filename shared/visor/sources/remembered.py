@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from visor.errors import SettingsError
+from visor.errors import Conflict, SettingsError
 from visor.schema.collections import SOURCES
 from visor.schema.items import Record, as_document, as_records, item_id
 from visor.storage.documents import Delete, DocumentStore, Put
@@ -40,7 +40,8 @@ def remember(documents: DocumentStore, name: str, config: Mapping[str, Any], fol
     own = {key: value for key, value in config.items() if key in ("kind", where) or _is_plain(key, value)}
     if where == "path":
         own["path"] = str(Path(str(own["path"])).expanduser().resolve())
-    before = next((one for one in _all(documents) if one.name == name), Remembered(name=name))
+    known = documents.get(SOURCES, [_key(name)])
+    before = next((one for _, one in as_records(known.values(), Remembered)), Remembered(name=name))
     earlier = before.config or own
     if where and earlier.get(where) != own[where]:
         raise SettingsError(
@@ -52,7 +53,11 @@ def remember(documents: DocumentStore, name: str, config: Mapping[str, Any], fol
     after = Remembered(name=name, config=own if where else None, folders=both)
     if after == before or not (where or folders):
         return False
-    documents.commit([Put(collection=SOURCES, key=_key(name), data=as_document(after))])
+    revision = known[_key(name)].revision if known else 0
+    try:
+        documents.commit([Put(collection=SOURCES, key=_key(name), data=as_document(after), if_revision=revision)])
+    except Conflict:
+        return remember(documents, name, config, folders)  # another process has just noted something of it
     return True
 
 

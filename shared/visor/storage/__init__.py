@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import fcntl
 import importlib.util
-from collections.abc import Iterator
-from contextlib import contextmanager
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -35,12 +38,35 @@ def private_folder(folder: Path) -> Path:
 
 
 @contextmanager
-def one_maker_of(folder: Path) -> Iterator[None]:
-    """Only one process at a time makes a folder: the others wait here. A process that dies leaves no lock behind."""
+def one_maker_of(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Only one process at a time makes a folder: the others wait here. A process that dies leaves no lock behind.
+
+    Args:
+        say: Called with a line if there is something to wait for.
+    """
     private_folder(folder.parent)
     with (folder.parent / f".{folder.name}.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"Waiting for another process, which makes {folder} …")
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def scratch_folder(parent: Path, prefix: str) -> tempfile.TemporaryDirectory[str]:
+    """A temporary folder in `parent`. Those of that prefix that killed processes left over two days ago are removed."""
+    for left in parent.glob(f"{prefix}*"):
+        if is_left(left):
+            shutil.rmtree(left, ignore_errors=True)
+    return tempfile.TemporaryDirectory(prefix=prefix, dir=parent)
+
+
+def is_left(path: Path) -> bool:
+    """Whether a temporary file or folder is so old that its process must have ended."""
+    with suppress(OSError):
+        return time.time() - path.stat().st_mtime > 2 * 86_400
+    return False
 
 
 @dataclass(frozen=True, kw_only=True)

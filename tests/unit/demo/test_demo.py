@@ -277,9 +277,23 @@ def test_a_broken_download_is_gotten_anew(tmp_path: Path, monkeypatch: pytest.Mo
     assert ensure_demo_pictures(tmp_path, lambda line: None).notice == NOTICE
 
 
+def test_what_a_killed_download_left_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def one(work: Path, folder: Path, say: object) -> DemoCatalogue:
+        return DemoCatalogue(notice=NOTICE, collections=(), products=(), folder=str(folder))
+
+    left = tmp_path / "demo" / ".stamps-left"
+    left.mkdir(parents=True)
+    (left / "tuxpaint.deb").touch()
+    os.utime(left, (time.time() - 3 * 86_400,) * 2)
+    monkeypatch.setattr(pictures, "PROVIDERS", {"stamps": one})
+    ensure_demo_pictures(tmp_path, lambda line: None)
+    assert not left.exists()
+
+
 def test_of_several_at_once_one_downloads_and_the_others_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A second download would take away the folder from which a shop already serves."""
     begun: list[Path] = []
+    said: list[str] = []
 
     def slow(work: Path, folder: Path, say: object) -> DemoCatalogue:
         begun.append(work)
@@ -288,8 +302,9 @@ def test_of_several_at_once_one_downloads_and_the_others_wait(tmp_path: Path, mo
 
     monkeypatch.setattr(pictures, "PROVIDERS", {"stamps": slow})
     with ThreadPoolExecutor(3) as pool:
-        found = list(pool.map(lambda _: ensure_demo_pictures(tmp_path, lambda line: None), range(3)))
+        found = list(pool.map(lambda _: ensure_demo_pictures(tmp_path, said.append), range(3)))
     assert len(begun) == 1
+    assert said == [f"Waiting for another process, which makes {tmp_path / 'demo'} …"] * 2
     assert {one.folder for one in found} == {str(tmp_path / "demo" / "stamps")}
 
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from visor.app import App
-from visor.errors import SettingsError
+from visor.errors import FetchRefused, SettingsError
 from visor.ingest.seen_set import SeenSet
 from visor.schema.collections import ITEMS
-from visor.schema.items import CrawlRun, IndexedItem, as_document
+from visor.schema.items import CrawlRun, IndexedItem, Item, as_document
 from visor.settings import Settings
+from visor.sources.remembered import remember, remembered
 from visor.storage.documents import Put
 
 
@@ -90,3 +92,45 @@ def test_a_folder_whose_name_is_no_text_is_refused(tmp_path: Path, crawl: Callab
     folder = holiday(tmp_path, 2).rename(tmp_path / "me\udcff")
     with pytest.raises(SettingsError, match="Rename it"):
         crawl(folder)
+
+
+def test_folders_that_several_processes_note_at_once_are_all_kept(tmp_path: Path) -> None:
+    folders = [f"/pictures/{number}" for number in range(16)]
+    with App(Settings(home=tmp_path)) as app, ThreadPoolExecutor(8) as pool:
+        documents = app.stores.documents
+        list(pool.map(lambda folder: remember(documents, "push", {}, [folder]), folders))
+        ((_, _, kept),) = remembered(documents)
+    assert kept == sorted(folders)
+
+
+def test_of_two_folders_noted_under_one_name_at_once_one_is_refused(tmp_path: Path) -> None:
+    def note(folder: str) -> str:
+        try:
+            remember(documents, "Holiday", {"kind": "folder", "path": folder})
+        except SettingsError:
+            return ""
+        return folder
+
+    for attempt in range(8):
+        with App(Settings(home=tmp_path / str(attempt))) as app, ThreadPoolExecutor(8) as pool:
+            documents = app.stores.documents
+            noted = list(filter(None, pool.map(note, (f"/{number}" for number in range(8)))))
+            assert noted == [own["path"] for _, own, _ in remembered(documents) if own is not None]
+
+
+def test_a_process_reads_the_folder_that_another_began_to_index(tmp_path: Path) -> None:
+    """Such as `visor serve --crawl`, which embeds what `visor index` in another shell publishes."""
+    first, second, other = (holiday(tmp_path / name, 1) / "0.jpg" for name in ("2023", "2024", "2025"))
+    settings = Settings(home=tmp_path / "home", config=tmp_path / "visor.toml")
+
+    def item(path: Path) -> Item:
+        return Item(id="0" * 32, source="Holiday", key="0", image_url=path.as_uri())
+
+    with App(settings) as server, App(settings) as indexer:
+        assert server.configuration.folders() == ()
+        indexer.remember("first", {"kind": "folder", "path": str(first.parent)})
+        assert server.read_image(item(first)) == first.read_bytes()
+        indexer.remember("push", {}, [str(second.parent)])
+        assert server.read_image(item(second)) == second.read_bytes()
+        with pytest.raises(FetchRefused, match="outside the folders"):
+            server.read_image(item(other))

@@ -570,6 +570,36 @@ def test_a_store_that_is_away_at_the_switch_delays_it(old: App, new: App) -> Non
     assert current().embedder.fingerprint == NEW.fingerprint
 
 
+def test_what_crawls_with_the_old_model_leaves_batches_to_the_new_one(old: App, new: App) -> None:
+    """`visor serve --crawl` that runs on after a reindex embedded for an index that nobody searches any more."""
+    scheduler = old.scheduler()
+    new.reindex()
+    work(new)
+    new.merge()
+    old.pusher.push_lines(b'{"key": "new", "image_url": "https://shop.test/new.jpg"}')
+    with pytest.raises(SettingsError, match="This index is searched with model new-model"):
+        scheduler._worker.drain()
+    assert len(new.stores.queue.receive(9, lease_s=60)) == 1
+
+
+def test_a_search_on_this_machine_follows_a_reindex_by_another_process(
+    old: App, new: App, caplog: pytest.LogCaptureFixture
+) -> None:
+    """`visor serve` went on with the old index, which gets no new items, and is deleted an hour later."""
+    others = {NEW.fingerprint: new.search_service()}
+    documents = old.stores.documents
+    current = ActiveIndex(old.search_service(), documents, others.get, freshness_s=0.0, follows=True)
+    without = ActiveIndex(old.search_service(), documents, lambda fingerprint: None, freshness_s=0.0, follows=True)
+    assert current().embedder.fingerprint == without().embedder.fingerprint == OLD.fingerprint
+    new.reindex()
+    work(new)
+    new.merge()
+    assert current().embedder.fingerprint == NEW.fingerprint
+    assert len(current().searcher) == ITEMS
+    assert [without().embedder.fingerprint for _ in range(3)] == [OLD.fingerprint] * 3
+    assert caplog.text.count("that model is not here") == 1
+
+
 def test_an_empty_index_is_nobodys_and_is_served(tmp_path: Path, new: App) -> None:
     service = ActiveIndex(new.search_service(), new.stores.documents, lambda fingerprint: None, freshness_s=0.0)()
     service.refresh()

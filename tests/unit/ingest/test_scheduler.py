@@ -22,7 +22,7 @@ from PIL import Image
 from visor.app import App
 from visor.errors import StoreUnavailable
 from visor.ingest.batch_plan import EmbedReport
-from visor.ingest.worker import Scheduler
+from visor.ingest.worker import Scheduler, Worker
 from visor.models.embedder import Embedder
 from visor.schema.items import item_id
 from visor.schema.search import SearchRequest
@@ -74,6 +74,24 @@ def test_merges_whatever_changed_and_again_after_a_failure(report: EmbedReport, 
         with suppress(OSError, StoreUnavailable):
             scheduler._merge_if_due()
     assert len(merged) == (4 if merges else 1)
+
+
+def test_a_worker_goes_on_after_an_error() -> None:
+    """A database that was locked for half a minute ended the embedding of `visor serve --crawl` for good."""
+    asked: list[str] = []
+
+    class Away(Waiting):
+        def receive(self, limit: int, *, lease_s: float) -> list[Any]:
+            asked.append("receive")
+            raise StoreUnavailable("It is locked")
+
+    worker = Worker(cast(Any, Away()), cast(Any, None), threads=1, check=lambda: asked.append("check"))
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable, match="locked"):
+            worker.work()
+    assert asked == ["check", "receive"] * 2
+    worker.stop()
+    worker.work()
 
 
 class Box:

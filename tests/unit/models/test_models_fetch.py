@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -60,6 +62,15 @@ def download(origin: Origin, **changes: object) -> Download:
         "size_bytes": len(CONTENT),
     }
     return Download(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def test_what_killed_fetches_left_is_removed(origin: Origin, tmp_path: Path) -> None:
+    left, runs = tmp_path / "fetching-left", tmp_path / "fetching-runs"
+    for folder, age_s in ((left, 3 * 86_400), (runs, 3_600)):
+        folder.mkdir()
+        os.utime(folder, (time.time() - age_s,) * 2)
+    fetch(download(origin), tmp_path, lambda line: None)
+    assert (left.exists(), runs.exists()) == (False, True)
 
 
 def test_fetches_once_and_keeps_what_is_whole(origin: Origin, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from visor.storage.local import documents as local_documents
 from visor.storage.local import queue as local_queue
 from visor.storage.local import sqlite as local_sqlite
 from visor.storage.local.documents import SqliteDocuments
+from visor.storage.local.liveness import ProcessLock
 from visor.storage.local.objects import FolderObjects
 from visor.storage.local.queue import SqliteQueue
 from visor.storage.local.sqlite import Database, translate
@@ -177,6 +178,24 @@ def test_a_database_locked_for_too_long(tmp_path: Path, monkeypatch: pytest.Monk
     documents.close()
 
 
+@pytest.mark.parametrize("successor", [False, True])
+def test_what_is_written_to_a_database_that_was_moved_away_is_refused(successor: bool, tmp_path: Path) -> None:
+    """Such as by `visor restore` below a running server: SQLite itself would go on writing to the file moved away."""
+    settings = Settings(home=tmp_path)
+    folder = tmp_path / "indexes" / settings.index
+    with contextlib.closing(open_documents(settings)) as documents, contextlib.closing(open_queue(settings)) as queue:
+        put = Put(collection="c", key="k", data={"n": 1})
+        documents.commit([put])
+        folder.rename(tmp_path / "away")
+        if successor:
+            open_documents(settings).close()
+            open_queue(settings).close()
+        for call in (lambda: documents.commit([put]), lambda: documents.get("c", ["k"]), lambda: queue.publish([b"x"])):
+            with pytest.raises(StoreError, match=r"moved, deleted or replaced .* start it again"):
+                call()
+    assert folder.exists() == successor
+
+
 def test_errors_of_the_file_system_are_translated(tmp_path: Path) -> None:
     assert type(translate(PermissionError("no"), tmp_path)) is StoreError
 
@@ -258,6 +277,17 @@ def test_a_lease_that_ran_out_on_the_last_attempt_makes_a_dead_letter(tmp_path: 
     assert queue.waiting() == 1
     assert queue.dead_letters() == []
     queue.close()
+
+
+def test_lock_files_of_processes_that_ended_are_removed(tmp_path: Path) -> None:
+    """Each process that is killed leaves one behind."""
+    alive = ProcessLock(tmp_path)
+    with contextlib.closing(alive):
+        (tmp_path / "1-killed").touch()
+        with contextlib.closing(ProcessLock(tmp_path)) as other:
+            assert sorted(path.name for path in tmp_path.iterdir()) == sorted([alive.name, other.name])
+        assert not other.is_dead(alive.name)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_released_dead_letter_tells_why(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def build(description: ModelDescription, target: Path, downloads: Path, variant:
     """Build `description` into `target`, unless it is already there."""
     if _is_whole(target, description):
         return target
-    with one_maker_of(target):
+    with one_maker_of(target, say):
         if _is_whole(target, description):
             return target
         # It exists if a build was killed; under the lock nobody else uses it.

@@ -7,7 +7,6 @@ import hashlib
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import httpx
 from visor.errors import WeightsUnavailable
 from visor.models.description import DOWNLOAD_BYTES_MAX, Download, LocalFile, Package, Source
 from visor.models.owner import checksum_of
-from visor.storage import private_folder
+from visor.storage import private_folder, scratch_folder
 
 REGISTRY_TIMEOUT_S = 600.0
 CONNECT_TIMEOUT_S = 4.0
@@ -38,7 +37,7 @@ def fetch(source: Source, folder: Path, say: Say) -> Path:
     path = folder / _file_name(source)
     if path.exists() and _matches(path, source.checksum):
         return path
-    with tempfile.TemporaryDirectory(dir=folder, prefix="fetching-") as scratch:
+    with scratch_folder(folder, "fetching-") as scratch:
         fetched = (
             _fetch_package(source, Path(scratch), say)
             if isinstance(source, Package)

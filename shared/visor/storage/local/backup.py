@@ -10,13 +10,11 @@ import secrets
 import shutil
 import sqlite3
 import tarfile
-import tempfile
-import time
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 
 from visor.errors import Conflict, CorruptObject, NewerFormat, NotFound, StoreUnavailable
-from visor.storage import INDEXES, private_folder
+from visor.storage import INDEXES, is_left, private_folder, scratch_folder
 from visor.storage.local.objects import FolderObjects
 from visor.storage.local.sqlite import BUSY_TIMEOUT_S, translate
 
@@ -41,7 +39,7 @@ def back_up(home: Path, index: str, target: Path) -> int:
     _check_new(target)
     folder = home / INDEXES / index
     objects = FolderObjects(folder / "objects")
-    with _own_folder(folder.parent, ".backup-") as name:
+    with scratch_folder(folder.parent, ".backup-") as name:
         copy = Path(name)
         with objects.frozen():
             shutil.copytree(objects.root, copy / "objects", copy_function=_link, ignore=shutil.ignore_patterns(".*"))
@@ -49,7 +47,7 @@ def back_up(home: Path, index: str, target: Path) -> int:
                 _copy_database(folder / database, copy / database)
         (copy / SUMS).write_bytes(_sums(copy))
         for left in target.parent.glob(f"{glob.escape(target.name)}.*.unfinished"):
-            if _is_left(left):
+            if is_left(left):
                 left.unlink(missing_ok=True)
         unfinished = target.with_name(f"{target.name}.{secrets.token_hex(4)}.unfinished")  # another may run beside it
         try:
@@ -87,7 +85,7 @@ def restore(home: Path, index: str, source: Path) -> None:
     if not source.is_file():
         raise NotFound(f"There is no file {source}", valid="A file of `visor backup`", remedy="Correct the path")
     private_folder(folder.parent)
-    with _own_folder(folder.parent, ".restore-") as place:
+    with scratch_folder(folder.parent, ".restore-") as place:
         try:
             with tarfile.open(source) as tar:
                 tar.extractall(place, filter="data")
@@ -128,21 +126,6 @@ def restore(home: Path, index: str, source: Path) -> None:
 def _check_new(target: Path) -> None:
     if target.exists():
         raise Conflict(f"{target} exists already", valid="A new file", remedy="Name another, or delete it")
-
-
-def _own_folder(parent: Path, prefix: str) -> tempfile.TemporaryDirectory[str]:
-    """A temporary folder. Those that killed processes left over two days ago are removed."""
-    for left in parent.glob(f"{prefix}*"):
-        if _is_left(left):
-            shutil.rmtree(left, ignore_errors=True)
-    return tempfile.TemporaryDirectory(prefix=prefix, dir=parent)
-
-
-def _is_left(path: Path) -> bool:
-    """Whether a temporary file or folder is so old that its process must have ended."""
-    with suppress(OSError):
-        return time.time() - path.stat().st_mtime > 2 * 86_400
-    return False
 
 
 def _link(source: str, target: str) -> None:

@@ -35,16 +35,25 @@ class ProcessLock:
     """The lock that shows that this process, a holder of leases, is alive.
 
     Args:
-        folder: Folder of the lock files of one queue's processes; made if missing.
+        folder: Folder of the lock files of one queue's processes; made if missing. Files of processes that have ended
+            are removed.
     """
 
     def __init__(self, folder: Path) -> None:
         private_folder(folder)
         self._folder = folder
         self.name = f"{os.getpid()}-{secrets.token_hex(4)}"
-        # A bare descriptor: the lock should last as long as the process, unless it is closed before.
-        self._descriptor = os.open(folder / self.name, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        # While the folder is locked, no file in it is one that its process has made and not locked yet.
+        whole = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(whole, fcntl.LOCK_EX)
+            # A bare descriptor: the lock should last as long as the process, unless it is closed before.
+            self._descriptor = os.open(folder / self.name, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+            for path in folder.iterdir():
+                self.is_dead(path.name)
+        finally:
+            os.close(whole)
 
     def is_dead(self, name: str) -> bool:
         """Whether the process of that name has ended; if so, its lock file is removed."""

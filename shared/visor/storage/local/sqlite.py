@@ -35,6 +35,8 @@ _CORRUPT_WORDS = ("malformed", "not decode", "not JSON", "no such table")
 class Database:
     """A SQLite file in WAL mode that several threads and processes use at once.
 
+    Once another file is in its place, or none, every call raises StoreError: writes to the open file would be lost.
+
     Args:
         path: The file; it and its folder are made if missing.
         migrations: SQL scripts. A file of version n (`PRAGMA user_version`) has had the first n applied.
@@ -56,6 +58,7 @@ class Database:
                 connection.close()
                 raise
             self._idle.put(connection)
+            self._opened = path.stat()
 
     def close(self) -> None:
         """Close idle connections. The database can be used again afterwards."""
@@ -69,6 +72,7 @@ class Database:
             self._finalizer.detach()
             self._start_pool()
         with self._translated():
+            self._check_place()
             try:
                 connection = self._idle.get_nowait()
             except queue.Empty:
@@ -88,6 +92,16 @@ class Database:
         """A write transaction: committed, and on the disk, at the end of the block; rolled back if it raises."""
         with self.read() as connection, _transaction(connection):
             yield connection
+
+    def _check_place(self) -> None:
+        with suppress(FileNotFoundError):
+            if os.path.samestat(self._opened, self.path.stat()):
+                return
+        raise StoreError(
+            f"{self.path} was moved, deleted or replaced while this process used it",
+            valid="An index that stays in its place while it is in use",
+            remedy="End this process and start it again",
+        )
 
     def _start_pool(self) -> None:
         self._pid = os.getpid()
