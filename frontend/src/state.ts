@@ -63,6 +63,7 @@ export const edit = signal<Edit>(NO_EDIT);
 export const options = signal<Options>(DEFAULT_OPTIONS);
 export const phase = signal<Phase>("idle");
 export const answer = signal<SearchAnswer | null>(null);
+/** What went wrong: with the search if that has failed, else with the matches behind those that are shown. */
 export const problem = signal<Trouble | null>(null);
 /** What is to be said of a link, such as that it was made with another state of the catalogue. */
 export const linkNotice = signal<Key | null>(null);

@@ -69,6 +69,32 @@ it.each([
   expect(error?.problem.remedy).toContain("config.json");
 });
 
+it.each([
+  [429, "30", 30],
+  [503, null, undefined],
+  [504, null, undefined],
+])("takes a host that has no room for now (%i) for no stranger", async (status, after, wait) => {
+  answering(new Response("Rate exceeded.", { status, headers: after ? { "Retry-After": after } : {} }));
+  const problem = (await failure(new Api("").stats()))?.problem;
+  expect(problem?.title).toBe("The search does not work for now");
+  expect(problem?.found).toContain(`status ${status}`);
+  expect(problem?.remedy).not.toContain("config.json");
+  expect(problem?.retryAfterS).toBe(wait);
+});
+
+it("says so when the connection breaks in the middle of an answer", async () => {
+  const broken = new ReadableStream({
+    start(stream) {
+      stream.enqueue(new TextEncoder().encode('{"matches": ['));
+      stream.error(new TypeError("network error"));
+    },
+  });
+  answering(new Response(broken));
+  const error = await failure(new Api("https://e.example").stats());
+  expect(error?.problem.title).toBe("The search does not answer");
+  expect(error?.problem.status).toBe(0);
+});
+
 it("names the endpoint that does not answer", async () => {
   answering(new TypeError("Failed to fetch"));
   const error = await failure(new Api("https://e.example").stats());

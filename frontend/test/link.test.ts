@@ -113,3 +113,9 @@ it("counts each value and each range as one filter", () => {
 it("takes each part of the filters away and leaves the others", () => {
   for (const { without } of partsOf(full.filters)) expect(countFilters(without)).toBe(13);
 });
+
+it("counts the characters of words as the field does", () => {
+  const text = `red ${"🦊".repeat(396)}`;
+  expect(readLink(writeLink({ ...plain, text }))?.text).toBe(text);
+  expect(readLink(writeLink({ ...plain, text: `${text}🦊` }))?.text).toBe(text);
+});

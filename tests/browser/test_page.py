@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import pytest
 from playwright.sync_api import expect
-from tests.browser.page_driver import DROP, drop, drop_picture, paste, search_by, titles
+from tests.browser.page_driver import DROP, drop, drop_picture, paste, search_by, settled, titles
 
 from visor.app import App
 from visor.demo.catalogue import Product
@@ -179,6 +179,29 @@ def test_that_the_catalogue_has_changed_is_said_of_the_link_alone(new_page: Any,
     with page.expect_response("**/v1/items/*"):
         held[0].continue_()
     expect(page.get_by_text("The catalogue has changed since this link was made")).to_have_count(0)
+
+
+@pytest.mark.parametrize("is_late", [False, True], ids=["after-its-results", "after-it-was-left"])
+def test_the_item_of_a_link_is_known_on_the_way_back(new_page: Any, is_late: bool) -> None:
+    page = new_page()
+    page.locator("button.example").first.click()
+    page.wait_for_url("**/#item=*")
+    name = page.locator(".query-name").inner_text()
+    link = page.url
+    page = new_page("about:blank")
+    held: list[Any] = []
+    page.route("**/v1/items/*", lambda route: held.append(route))
+    page.goto(link)
+    page.wait_for_selector(".card[data-verdict]")
+    if not is_late:
+        held[0].continue_()
+        expect(page.locator(".query-name")).to_have_text(name)
+    page.locator(".card .text-button").first.click()
+    page.wait_for_url(lambda url: "#item=" in url and url != link)
+    settled(page)
+    page.unroute("**/v1/items/*")
+    page.go_back()
+    expect(page.locator(".query-name")).to_have_text(name)
 
 
 def test_back_and_forward_show_what_was_there(new_page: Any, picture: Path) -> None:

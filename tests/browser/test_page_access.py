@@ -191,6 +191,28 @@ def test_everything_is_done_with_the_keyboard(new_page: Any, picture: Path) -> N
     page.locator(".query-name").wait_for()
 
 
+def test_the_focus_goes_on_where_its_place_is_gone(new_page: Any, shelf: str) -> None:
+    page = new_page(shelf)
+    page.get_by_role("button", name="Garden").press("Enter")
+    results = page.locator("#results")
+    page.wait_for_selector(".card[data-verdict]")
+    expect(results).to_be_focused()
+    page.get_by_role("button", name="Show more").press("Enter")
+    expect(page.locator(".grid > li:nth-child(13) h3 a")).to_be_focused()
+    page.get_by_role("button", name="More like this").nth(3).press("Enter")
+    page.locator(".query-name").wait_for()
+    settled(page)
+    expect(results).to_be_focused()
+    page.get_by_role("button", name="Remove: Collection: Garden").press("Enter")
+    expect(page.locator(".chips")).to_have_count(0)
+    expect(results).to_be_focused()
+    settled(page)
+    box = page.get_by_role("group", name="Colour").get_by_role("checkbox").first
+    box.press("Space")
+    settled(page)
+    expect(box, "what is still there keeps it").to_be_focused()
+
+
 def test_the_keyboard_skips_to_the_results(new_page: Any, picture: Path) -> None:
     page = new_page()
     drop_picture(page, picture)

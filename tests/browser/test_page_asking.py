@@ -76,6 +76,19 @@ def test_suggestions_go_on_with_what_is_typed(new_page: Any, product: Product) -
     assert asked.request["text"] == words
 
 
+def test_suggestions_for_other_words_go(new_page: Any, product: Product) -> None:
+    page = new_page()
+    field = page.get_by_role("combobox", name="Words")
+    field.press_sequentially(product.title[:3].lower())
+    options = page.get_by_role("listbox", name="Suggestions").get_by_role("option")
+    options.first.wait_for()
+    page.route("**/v1/suggest*", lambda route: None)
+    field.press_sequentially(product.title[3].lower())
+    expect(options.first, "it goes on with this too").to_contain_text(product.title[:4], ignore_case=True)
+    field.fill("zzz")
+    expect(options).to_have_count(0)
+
+
 def test_words_join_a_picture_and_go_again(new_page: Any, picture: Path) -> None:
     page = new_page()
     drop_picture(page, picture)

@@ -105,6 +105,36 @@ def test_an_endpoint_that_is_down_is_named_and_asked_again(new_page: Any, addres
     page.wait_for_selector(".card[data-verdict]")
 
 
+def test_a_link_that_got_no_answer_is_asked_again_as_a_whole(new_page: Any) -> None:
+    first = new_page()
+    first.locator("button.example").first.click()
+    first.wait_for_url("**/#item=*")
+    page = new_page("about:blank", expect_failures=True)
+    page.route("**/v1/**", lambda route: route.abort())
+    page.goto(re.sub(r"generation=\d+", "generation=5", first.url))
+    page.get_by_role("heading", name="The search does not answer").wait_for()
+    page.unroute("**/v1/**")
+    page.get_by_role("button", name="Try again").click()
+    page.get_by_text("The catalogue has changed since this link was made").wait_for()
+    expect(page.locator(".query-name")).to_have_text(first.locator(".query-name").inner_text())
+    expect(page.locator(".reject")).to_have_count(12)
+    expect(page.get_by_role("group", name="Collection").get_by_role("checkbox")).not_to_have_count(0)
+    page.get_by_role("button", name="start over").click()
+    page.wait_for_selector("button.example")
+
+
+def test_a_link_s_picture_is_not_searched_before_the_model_is_known(new_page: Any, picture: Path) -> None:
+    first = new_page()
+    drop_picture(first, picture)
+    page = new_page("about:blank", expect_failures=True)
+    page.route("**/v1/stats", lambda route: route.abort())
+    page.goto(re.sub(r"model=\w+", "model=another", first.url))
+    page.get_by_role("heading", name="The search does not answer").wait_for()
+    page.unroute("**/v1/stats")
+    page.get_by_role("button", name="Try again").click()
+    page.get_by_role("heading", name="another model").wait_for()
+
+
 def test_a_quota_that_is_reached_is_told(new_page: Any, picture: Path) -> None:
     page = new_page(expect_failures=True)
     page.clock.install()
@@ -311,6 +341,22 @@ def test_a_search_that_fails_leaves_the_results_before_it(new_page: Any, picture
     expect(page.get_by_text("Below are the previous results.")).to_be_visible()
     expect(page.get_by_role("button", name="Copy link"), "the address bar holds none").to_be_disabled()
     expect(page.locator(".card[data-verdict]")).to_have_count(12)
+    expect(page.get_by_role("button", name="Show more"), "they answer another question").to_have_count(0)
+
+
+def test_more_that_does_not_come_is_told_in_its_place(new_page: Any, picture: Path) -> None:
+    page = new_page(expect_failures=True)
+    drop_picture(page, picture)
+    page.route("**/v1/search", lambda route: route.abort())
+    page.get_by_role("button", name="Show more").click()
+    again = page.locator(".more").get_by_role("button", name="Try again")
+    expect(again).to_be_in_viewport()
+    expect(again).to_be_focused()
+    expect(page.get_by_text("Below are the previous results.")).to_have_count(0)
+    page.unroute("**/v1/search")
+    again.click()
+    page.locator(".card[data-verdict]").nth(12).wait_for()
+    expect(page.locator(".more").get_by_role("alert")).to_have_count(0)
 
 
 def test_a_title_is_written_in_its_own_direction(new_page: Any, picture: Path) -> None:

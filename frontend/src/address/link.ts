@@ -34,7 +34,10 @@ export interface LinkState extends Options {
 export const K_DEFAULT = 12;
 export const K_MAX = 200;
 export const EXAMPLES_MAX = 8;
-const TEXT_MAX = 400;
+/** Characters that words may have. */
+export const TEXT_MAX = 400;
+/** The text as far as it is searched for; cut between characters, which may need two units of a string each. */
+export const cutText = (text: string): string => [...text].slice(0, TEXT_MAX).join("");
 const VECTOR = /^[\w-]+$/;
 /** The weight of an item that is, or is not, what is searched for. */
 export const LIKE = 1;
@@ -105,7 +108,7 @@ export function readLink(hash: string): LinkState | null {
     mode: parts.get("mode") === "exact" ? "exact" : "fast",
     metric: parts.get("metric") || null,
     k: Number.isInteger(k) && k >= 1 && k <= K_MAX ? k : K_DEFAULT,
-    text: (parts.get("text") ?? "").trim().slice(0, TEXT_MAX),
+    text: cutText((parts.get("text") ?? "").trim()),
     examples: liked.slice(0, EXAMPLES_MAX),
     sort: sort ?? "likeness",
     variety: variety > 0 && variety <= 1 ? variety : 0,

@@ -115,8 +115,10 @@ export class Api implements Backend {
     if (!response.ok) throw new Failure(await readProblem(response));
     try {
       return (await response.json()) as T;
-    } catch {
-      throw new Failure(unreadable(response));
+    } catch (error) {
+      if (signal?.aborted) throw error;
+      // Anything else than wrong signs is a connection that broke, or took too long, in the middle of the answer.
+      throw new Failure(error instanceof SyntaxError ? unreadable(response) : this.silence(timeout.aborted));
     }
   }
 
@@ -157,29 +159,33 @@ function body(request: object, picture: Blob | null): RequestInit {
 }
 
 async function readProblem(response: Response): Promise<Trouble> {
+  const wait = Number(response.headers.get("Retry-After"));
+  const later = wait > 0 ? { retryAfterS: wait } : {};
   try {
     const found = (await response.json()) as Partial<Problem>;
     if (typeof found.title === "string") {
-      const wait = Number(response.headers.get("Retry-After"));
-      const problem = { type: "about:blank", status: response.status, detail: "", ...found, title: found.title };
-      return wait > 0 ? { ...problem, retryAfterS: wait } : problem;
+      return { type: "about:blank", status: response.status, detail: "", ...found, title: found.title, ...later };
     }
   } catch {
     // Not a problem document: a proxy or another server answered.
   }
-  return unreadable(response);
+  return { ...unreadable(response), ...later };
 }
 
-function unreadable(response: Response): Trouble {
-  const host = new URL(response.url || "about:blank").host || t("problem.server");
+/** Too many requests, unavailable, too slow: what a host says in place of a server that it has no room for. */
+const FOR_NOW = [429, 503, 504];
+
+function unreadable({ url, status }: Response): Trouble {
+  const host = new URL(url || "about:blank").host || t("problem.server");
+  const found = t("problem.stranger.found", { host, status: String(status) });
+  const told = { type: "about:blank", status, detail: "", found, isOurs: true };
+  if (FOR_NOW.includes(status)) {
+    return { ...told, title: t("problem.store_unavailable"), remedy: t("problem.moment") };
+  }
   return {
-    type: "about:blank",
+    ...told,
     title: t("problem.stranger"),
-    status: response.status,
-    detail: "",
-    found: t("problem.stranger.found", { host, status: String(response.status) }),
     valid: t("problem.stranger.valid"),
     remedy: t("problem.stranger.remedy"),
-    isOurs: true,
   };
 }

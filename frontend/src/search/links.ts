@@ -1,6 +1,6 @@
 /** What the address bar asks for. */
 import { batch } from "@preact/signals";
-import { recall } from "../address/history";
+import { amend, recall } from "../address/history";
 import { type Example, readLink } from "../address/link";
 import { restoreScroll } from "../scroll";
 import * as state from "../state";
@@ -8,7 +8,7 @@ import { connect } from "./connect";
 import { clear, fail, know, linkedQuery, pictureOfItem, reset, showAnswer } from "./page";
 import { otherModel } from "./problems";
 import { run, standStill } from "./run";
-import { stop } from "./turn";
+import { hasTurn, stop, takeTurn } from "./turn";
 
 /** The first page: the start, or what the address bar asks for. */
 export async function begin(): Promise<void> {
@@ -39,6 +39,8 @@ export async function follow(): Promise<void> {
       showAnswer(visit.answer);
     });
     restoreScroll(visit.scroll);
+    // It was left before its item was known.
+    if (visit.query.kind === "item" && !visit.query.item) await showItem(visit.query.id);
     return;
   }
   const link = readLink(location.hash);
@@ -53,6 +55,7 @@ export async function follow(): Promise<void> {
     state.options.value = options;
   });
   const hasVector = [query, ...options.examples].some((one) => one && "vector" in one);
+  if (hasVector && state.offline.value) return fail(state.offline.value);
   if (hasVector && known && model && model !== known.model.fingerprint) return fail(otherModel());
   const named = query && "item" in query ? showItem(query.item) : null;
   const names = Promise.all([named, ...options.examples.map(nameExample)]);
@@ -61,12 +64,27 @@ export async function follow(): Promise<void> {
   await names;
 }
 
+/** Asks again what failed: the endpoint if it has not answered at all, then the link or the question on the page. */
+export async function retry(): Promise<void> {
+  if (state.offline.value) {
+    const controller = takeTurn();
+    state.phase.value = "preparing";
+    await connect();
+    if (!hasTurn(controller)) return;
+  }
+  // The address bar has a link without its answer only until something else is asked for.
+  if (!state.answer.value && readLink(location.hash)) await follow();
+  else await run("replace");
+}
+
 /** A link names an item only by its id; its picture and title come beside the results. */
 async function showItem(id: string): Promise<void> {
   try {
     const { item } = await state.api.value.item(id);
     const query = state.query.value;
-    if (query?.kind === "item" && query.id === id) state.query.value = { ...query, item, picture: pictureOfItem(item) };
+    if (query?.kind !== "item" || query.id !== id) return;
+    state.query.value = { ...query, item, picture: pictureOfItem(item) };
+    amend(state.query.value);
   } catch {
     // The search itself tells what is wrong with the item.
   }

@@ -4,10 +4,12 @@ import { amend, linkOf, remember, step } from "../address/history";
 import { K_DEFAULT, type Options } from "../address/link";
 import type { SearchAnswer, SearchRequest } from "../endpoint/contract";
 import { keepRecent } from "../recent";
+import { keepFocus } from "../scroll";
 import type { Phase, Query } from "../state";
 import * as state from "../state";
 import { bandOf } from "../words/sureness";
 import { ask, partsOf, requestNow } from "./ask";
+import { connect } from "./connect";
 import { fail, reset, showAnswer } from "./page";
 import { refusalOf } from "./problems";
 import { hasTurn, takeTurn } from "./turn";
@@ -36,6 +38,7 @@ export async function run(how: "push" | "replace"): Promise<SearchAnswer | null>
   const query = state.query.value;
   if (!query) return null;
   const controller = takeTurn();
+  const hadFocus = document.activeElement !== document.body;
   if (how === "push" && !stepped) {
     step();
     stepped = true;
@@ -58,10 +61,13 @@ export async function run(how: "push" | "replace"): Promise<SearchAnswer | null>
     stepped = false;
     void keepRecent(visit, linkOf(visit));
     void lookForParts(answer);
+    if (state.offline.value) void connect();
     return answer;
   } catch (error) {
     if (hasTurn(controller)) fail(refusalOf(error, request));
     return null;
+  } finally {
+    if (how === "push" && hadFocus && hasTurn(controller)) keepFocus();
   }
 }
 

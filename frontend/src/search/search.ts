@@ -10,7 +10,7 @@ import type { Edit, Query } from "../state";
 import * as state from "../state";
 import { t } from "../words/messages";
 import { ask, requestNow } from "./ask";
-import { clear, fail, pictureOfItem, showAnswer, WORDS } from "./page";
+import { clear, pictureOfItem, showAnswer, WORDS } from "./page";
 import { problemOf } from "./problems";
 import { resume, run, standStill, start } from "./run";
 import { afterPause, hasTurn, stop, takeTurn } from "./turn";
@@ -84,7 +84,10 @@ export async function showMore(): Promise<void> {
   if (!shown?.next || !query) return;
   const controller = takeTurn();
   const edit = state.edit.value;
-  state.phase.value = "searching";
+  batch(() => {
+    state.phase.value = "searching";
+    state.problem.value = null;
+  });
   try {
     const { request, picture } = requestNow();
     const behind = { ...request, k: K_STEP, after: shown.next, facets: false };
@@ -102,7 +105,12 @@ export async function showMore(): Promise<void> {
     });
     remember({ query, edit, options, answer, scroll: scrollY });
   } catch (error) {
-    if (hasTurn(controller)) fail(problemOf(error));
+    if (!hasTurn(controller)) return;
+    // What is shown still answers the question.
+    batch(() => {
+      state.phase.value = "done";
+      state.problem.value = problemOf(error);
+    });
   }
 }
 
@@ -119,12 +127,10 @@ export function changeEdit(change: Partial<Edit>): void {
   afterPause(PAUSE_MS, () => void run("replace"));
 }
 
-export const retry = async (): Promise<void> => void (await run("replace"));
-
 /** Has the server look at the picture that is on the page. */
-export function sendPicture(): Promise<void> {
+export async function sendPicture(): Promise<void> {
   if (state.query.value) permit(state.query.value.picture);
-  return retry();
+  await run("replace");
 }
 
 /** Back to the empty page. */

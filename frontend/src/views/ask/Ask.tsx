@@ -1,4 +1,5 @@
 import { useEffect, useId, useRef, useState } from "preact/hooks";
+import { cutText, TEXT_MAX } from "../../address/link";
 import { expectPicture } from "../../device/switch";
 import { readAddress, readTransfer, withScheme } from "../../picture/picture";
 import { searchOffered, searchWords } from "../../search/search";
@@ -9,7 +10,6 @@ import { CameraDialog, hasLiveCamera, opensCameraFromFile } from "./Camera";
 import { useSuggestions } from "./suggestions";
 
 export const ACCEPT = "image/*,.heic,.heif,.avif";
-const TEXT_MAX = 400;
 
 /** The one field to ask with: words, the address of a picture, or a picture itself; large on the start page. */
 export function Ask({ compact = false }: { compact?: boolean }) {
@@ -98,7 +98,7 @@ function Field({ children }: { children: preact.ComponentChildren }) {
     }
     if (/^(https?|data):/i.test(address)) return;
     // Addresses may be longer, and be pasted.
-    const words = [...typed].slice(0, TEXT_MAX).join("");
+    const words = cutText(typed);
     setText(words);
     await searchWords(words);
   };

@@ -27,6 +27,8 @@ export function useSuggestions(text: string, asked: string) {
     setAt(-1);
     const typed = text.trim();
     if (!isOpen || !typed || typed === asked) return setTexts([]);
+    // Until others come, those stay that go on with what is typed by now.
+    setTexts((before) => before.filter((one) => one.toLowerCase().startsWith(typed.toLowerCase())));
     const controller = new AbortController();
     const ask = async () => {
       try {

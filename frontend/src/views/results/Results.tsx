@@ -3,7 +3,8 @@ import { isAlone, received, staysHere } from "../../device/switch";
 import type { Notice, SearchAnswer } from "../../endpoint/contract";
 import { isRejected } from "../../endpoint/feedback";
 import { owner } from "../../owner";
-import { retry, sendPicture, showMore } from "../../search/search";
+import { retry } from "../../search/links";
+import { sendPicture, showMore } from "../../search/search";
 import { answer, askedAs, isBusy, linkNotice, phase, problem, query } from "../../state";
 import { type Key, rich, t } from "../../words/messages";
 import { Fetching } from "../elements/DeviceSwitch";
@@ -68,12 +69,41 @@ function Answer({ current }: { current: SearchAnswer }) {
       </ol>
       {shared && <div class="credit-shared">{rich("card.licensed", { credit: <Credit item={shared} /> })}</div>}
       <p class="shown-count">{shownOf(current, matches.length)}</p>
-      {current.next && (
-        <div class="more">
-          <button type="button" class="button" disabled={isBusy.value} onClick={() => void showMore()}>
+      <More current={current} />
+    </div>
+  );
+}
+
+/** Leads to the matches behind those that are shown, which belong to the question that was answered. */
+function More({ current }: { current: SearchAnswer }) {
+  const place = useRef<HTMLDivElement>(null);
+  const shown = useRef<number | null>(null);
+  const grid = () => place.current?.parentElement?.querySelector(".grid");
+  const more = async () => {
+    shown.current = grid()?.children.length ?? null;
+    await showMore();
+  };
+  // The button is disabled meanwhile and may be gone, and the focus with it: it goes on to what is new.
+  useEffect(() => {
+    if (isBusy.value || shown.current === null) return;
+    const news = grid()?.children[shown.current] ?? place.current;
+    if (document.activeElement === document.body) {
+      news?.querySelector<HTMLElement>("h3 a, button")?.focus({ preventScroll: news !== place.current });
+    }
+    shown.current = null;
+  });
+  const trouble = phase.value === "done" ? problem.value : null;
+  return (
+    <div ref={place} class="more">
+      {trouble ? (
+        <ProblemCard problem={trouble} onRetry={more} />
+      ) : (
+        current.next &&
+        phase.value !== "failed" && (
+          <button type="button" class="button" disabled={isBusy.value} onClick={() => void more()}>
             {t("results.more")}
           </button>
-        </div>
+        )
       )}
     </div>
   );
