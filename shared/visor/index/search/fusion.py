@@ -19,8 +19,8 @@ from visor.index.format.projection import Space, dot, unit
 
 LABELS_WEIGHT, WORDS_WEIGHT, COLOURS_WEIGHT = 0.3, 0.9, 0.25
 NAMED_WEIGHT = 0.15
-"""What an item loses whose own picture shows the labels that its words name: a photo of it would show them too, so that
-it needs more of them than an item whose words name no label, which cannot show any."""
+"""What an item loses whose own picture shows the labels that its words name: a photo of it would show them too. An item
+whose words name no label gains nothing by them either."""
 USUAL_FLOOR = 0.01
 """Added to a label's usual probability in photos before a query's probability is divided by it."""
 WORDS_MIN = 0.1
