@@ -10,7 +10,7 @@ from visor.demo.catalogue import DemoCatalogue
 from visor.demo.emoji import emoji
 from visor.demo.stamps import stamps
 from visor.errors import FormatError, SourceUnavailable
-from visor.storage import one_maker_of, private_folder, scratch_folder
+from visor.storage import folder_lock, private_folder, scratch_folder
 
 Provider = Callable[[Path, Path, Callable[[str], None]], DemoCatalogue]
 
@@ -30,7 +30,7 @@ def ensure_demo_pictures(home: Path, say: Callable[[str], None]) -> DemoCatalogu
     Raises:
         SourceUnavailable: No package can be downloaded; the message says why for each.
     """
-    with one_maker_of(home / "demo", say):
+    with folder_lock(home / "demo", say):
         return _kept(home / "demo", say) or _downloaded(home / "demo", say)
 
 

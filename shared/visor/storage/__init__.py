@@ -38,8 +38,8 @@ def private_folder(folder: Path) -> Path:
 
 
 @contextmanager
-def one_maker_of(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
-    """Only one process at a time makes a folder: the others wait here. A process that dies leaves no lock behind.
+def folder_lock(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Hold the lock of a folder that is to be made: other processes wait here. The kernel releases it when one dies.
 
     Args:
         say: Called with a line if there is something to wait for.

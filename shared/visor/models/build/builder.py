@@ -32,7 +32,7 @@ from visor.models.store import (
     read_manifest,
 )
 from visor.settings import Settings
-from visor.storage import one_maker_of
+from visor.storage import folder_lock
 
 CONVERT_TIMEOUT_S = 900.0
 
@@ -72,7 +72,7 @@ def build(description: ModelDescription, target: Path, downloads: Path, variant:
     """Build `description` into `target`, unless it is already there."""
     if _is_whole(target, description):
         return target
-    with one_maker_of(target, say):
+    with folder_lock(target, say):
         if _is_whole(target, description):
             return target
         # It exists if a build was killed; under the lock nobody else uses it.
