@@ -191,6 +191,23 @@ def test_everything_is_done_with_the_keyboard(new_page: Any, picture: Path) -> N
     page.locator(".query-name").wait_for()
 
 
+def test_a_menu_that_opens_late_takes_no_choice_back(new_page: Any, picture: Path) -> None:
+    page = new_page()
+    drop_picture(page, picture)
+    add = page.get_by_role("button", name="Add a picture")
+    add.press("Enter")
+    page.wait_for_function("() => document.querySelector('.menu:popover-open button') === document.activeElement")
+    page.keyboard.press("Escape")
+    # The browser tells that a menu is open in a task of its own, which a busy machine runs late.
+    open_and_go_on = """(button) => new Promise((told) => {
+      const menu = document.getElementById(button.getAttribute("popovertarget"));
+      menu.addEventListener("toggle", () => setTimeout(() => told(document.activeElement.textContent)));
+      menu.showPopover();
+      menu.querySelectorAll("button")[1].focus();
+    })"""
+    assert add.evaluate(open_and_go_on) == "But not like this"
+
+
 def test_the_focus_goes_on_where_its_place_is_gone(new_page: Any, shelf: str) -> None:
     page = new_page(shelf)
     page.get_by_role("button", name="Garden").press("Enter")

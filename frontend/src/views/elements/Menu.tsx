@@ -23,7 +23,8 @@ export function Menu(props: {
     const below = from.bottom + height + 8 <= innerHeight || from.top < height;
     shown.style.left = `${Math.max(8, Math.min(from.right - width, end)) + scrollX}px`;
     shown.style.top = `${(below ? from.bottom + 4 : from.top - height - 4) + scrollY}px`;
-    shown.querySelector<HTMLElement>("button")?.focus({ preventScroll: true });
+    // It opens a moment after the key: whoever is already further down stays there.
+    if (!shown.contains(document.activeElement)) shown.querySelector("button")?.focus({ preventScroll: true });
   };
   // Before its button does anything: what the button opens gives the focus back to where it is now.
   const close = (event: Event) => {
