@@ -15,6 +15,7 @@ BEAM_CONSTRAINTS := constraints-beam.txt
 PHOTOS ?= ../shared/data
 PICTURES := $(if $(wildcard $(PHOTOS)),--pictures '$(PHOTOS)')
 
+COMMA := ,
 # Modules are compiled when they are imported, which only some of the installed ones are.
 INSTALL := pip install --quiet --no-compile
 
@@ -23,7 +24,7 @@ export OPENBLAS_NUM_THREADS := 1
 # Tests start Python hundreds of times: compiling every module again would take longer than many tests.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: beam demo check fast test lint audit bench setup test-setup page docs dist model-package clean
+.PHONY: beam demo check fast test test-python test-page lint audit bench setup test-setup page docs dist model-package clean
 FAST := not (fault or build or cloud or browser or slow)
 
 # The default model is fetched as a package. TensorFlow is installed to build it only if the package is unavailable.
@@ -35,16 +36,21 @@ demo: $(if $(filter gcp-emulators,$(BACKEND)),$(STAMPS)/dev)  ## crawl, embed an
 check: $(STAMPS)/dev $(STAMPS)/page $(STAMPS)/security  ## lint and the fast tests, before every commit
 	@$(MAKE) --no-print-directory -j2 lint fast
 
-# Each worker computes on one core: with more threads they would wait for each other.
-fast test: export OPENBLAS_NUM_THREADS := 1
-
 fast: $(STAMPS)/dev
 	$(BIN)/python -m pytest -q -n auto --dist loadfile -m '$(FAST)' tests/unit tests/contract
 
 test:  ## all tests
 	@$(MAKE) --no-print-directory -j2 test-setup
+	@$(MAKE) --no-print-directory -j2 test-python test-page
+
+test-python:
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
-	cd frontend && npm test
+
+# Beside the others, which often wait; what they print would be mixed.
+test-page:
+	@mkdir -p build
+	@cd frontend && npm test >../build/test-page.log 2>&1 || { cat ../build/test-page.log; exit 1; }
+	@tail -n 5 build/test-page.log
 
 lint: $(STAMPS)/dev $(STAMPS)/page $(STAMPS)/security  ## style, types, front end
 	$(BIN)/python -m ruff check .
@@ -89,7 +95,7 @@ audit: $(STAMPS)/dev  ## check the pinned versions for published vulnerabilities
 
 setup: test-setup $(STAMPS)/security  ## install what lint and all tests need
 
-test-setup: $(STAMPS)/dev $(STAMPS)/build $(STAMPS)/page $(BEAM)/.stamp
+test-setup: $(STAMPS)/dev,build $(STAMPS)/page $(BEAM)/.stamp
 
 page: $(STAMPS)/page
 
@@ -116,14 +122,13 @@ $(STAMPS)/run: pyproject.toml $(CONSTRAINTS) | $(STAMPS)/venv
 	@$(BIN)/python -m $(INSTALL) --constraint $(CONSTRAINTS) --editable .
 	@touch $@
 
-# In parallel builds, only one pip at a time may work in an environment.
-$(STAMPS)/build: | $(if $(filter setup test-setup,$(MAKECMDGOALS)),$(STAMPS)/dev)
-
-# Each stamp is an extra of pyproject.toml, installed with the pinned versions.
-$(STAMPS)/build $(STAMPS)/dev $(STAMPS)/bench $(STAMPS)/docs: $(STAMPS)/%: pyproject.toml $(CONSTRAINTS) | $(STAMPS)/venv
+# Each stamp is extras of pyproject.toml, installed with the pinned versions. Two in one go take less time than one
+# after the other, and only one pip at a time may work in an environment.
+EXTRAS := dev build dev,build bench docs
+$(EXTRAS:%=$(STAMPS)/%): $(STAMPS)/%: pyproject.toml $(CONSTRAINTS) | $(STAMPS)/venv
 	@echo "Installing what '$*' needs (pinned in $(CONSTRAINTS)) …" >&2
 	@$(BIN)/python -m $(INSTALL) --constraint $(CONSTRAINTS) --editable '.[gcp,$*]' --editable devtools
-	@touch $@
+	@touch $(patsubst %,$(STAMPS)/%,$(subst $(COMMA), ,$*)) $@
 
 beam: $(BEAM)/.stamp  ## install what `visor bulk` needs, in .venv-beam
 

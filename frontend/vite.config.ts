@@ -66,6 +66,7 @@ export default defineConfig({
     },
   },
   worker: { plugins: () => [wat(), packed()] },
-  test: { setupFiles: ["test/setup.ts"] },
+  // `make test` runs them beside all others.
+  test: { setupFiles: ["test/setup.ts"], testTimeout: 30_000 },
   server: { proxy: { "/v1": process.env["VISOR_ENDPOINT"] ?? "http://127.0.0.1:8080" } },
 });

@@ -33,11 +33,11 @@ FOLDERS = ("contract", "build", "cloud", "browser")
 
 LONGEST = (
     "web/test_web_openapi.py",
-    "functions/test_abuse.py",
     "deploy/test_deploy_cloudbuild.py",
+    "terraform/test_terraform_applies.py",
+    "functions/test_abuse.py",
     "models/test_models_build.py",
     "faults/test_sources_killed.py",
-    "terraform/test_terraform_applies.py",
     "contract/test_engine_contract.py",
     "cloud/test_damage.py",
     "functions/test_functions.py",
@@ -61,7 +61,8 @@ LONGEST = (
     "faults/test_killed_anywhere.py",
 )
 """Files that take three quarters of a minute or more beside others, with their folders. They begin first: else one
-worker is still at them when the others have done all."""
+worker is still at them when the others have done all. The first of them builds the model, which the next two do
+not need."""
 
 MEMORY, MEMORY_FREE_MIN = Path("/dev/shm"), 6 << 30
 

@@ -245,6 +245,15 @@ def test_what_is_ours_leaves_no_failure_of_an_item(
     assert live(stores) == {"1"}
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Control-C interrupts: a shell starts what runs in its background with it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_a_worker_stops_when_its_caller_is_interrupted(settings: Settings, stores: Stores) -> None:
     asked: list[str] = []
     released = threading.Event()
