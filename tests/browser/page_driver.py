@@ -110,10 +110,15 @@ def changed_answer(page: Any, path: str, change: Callable[[dict[str, Any]], None
     page.route(f"**{path}", handle)
 
 
-def ask(page: Any, words: str) -> None:
-    """Type words into the field and search for them."""
+def type_words(page: Any, words: str) -> None:
+    """Type words into the field, and Enter."""
     page.get_by_role("combobox", name="Words, or the address").fill(words)
     page.keyboard.press("Enter")
+
+
+def ask(page: Any, words: str) -> None:
+    """Search for words."""
+    type_words(page, words)
     page.wait_for_selector(".chips")
     settled(page)
 

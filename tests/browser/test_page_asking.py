@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from playwright.sync_api import expect
 from tests.browser.page_driver import (
     DEVICES,
+    DROP,
     ask,
     card_menu,
     changed_answer,
@@ -19,6 +21,7 @@ from tests.browser.page_driver import (
     search_by,
     settled,
     titles,
+    type_words,
 )
 
 from visor.demo.catalogue import DemoCatalogue, Product
@@ -280,6 +283,63 @@ def test_a_second_photo_of_ones_own_is_like_or_unlike(
     assert add("But not like this")["examples"][0]["weight"] < 0
     expect(page.locator(".chip-against")).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+SLOW_DECODER = """(() => {
+  const decode = window.createImageBitmap;
+  window.createImageBitmap = async (...given) => {
+    await new Promise((done) => (window.decodeOn = done));
+    return decode(...given);
+  };
+})()"""
+
+
+def test_what_is_chosen_while_a_picture_is_prepared_goes_with_it(new_page: Any, picture: Path) -> None:
+    page = new_page()
+    ask(page, "animal")
+    page.evaluate(SLOW_DECODER)
+
+    def prepare(words: str, order: str) -> dict[str, Any]:
+        """Choose these before the picture is decoded; what is asked for then."""
+        page.wait_for_function("() => window.decodeOn")
+        choose_order(page, order)
+        type_words(page, words)
+        page.evaluate("() => { window.decodeOn(); window.decodeOn = null; }")
+        last = "JSON.parse(window.requestDocuments.at(-1))"
+        page.wait_for_function(f"(order) => {last}.sort === order", arg="price_up" if "Low" in order else "price_down")
+        settled(page)
+        asked: dict[str, Any] = page.evaluate(f"() => {last}")
+        return asked
+
+    drop(page, picture.name, picture.read_bytes(), "image/png")
+    assert prepare("town", "Highest price")["text"] == "town"
+    expect(page.get_by_role("button", name="Remove: Your picture")).to_be_visible()
+    page.get_by_test_id("added").first.set_input_files(picture)
+    asked = prepare("house", "Lowest price")
+    assert (asked["text"], len(asked["examples"])) == ("house", 1)
+
+
+def test_what_is_chosen_beside_a_file_that_cannot_be_read_is_searched_for_alone(new_page: Any, picture: Path) -> None:
+    page = new_page()
+    page.evaluate(SLOW_DECODER)
+    page.evaluate("() => { Blob.prototype.arrayBuffer = () => Promise.reject(new Error('gone')); }")
+    drop(page, picture.name, b"", "image/png")
+    page.wait_for_function("() => window.decodeOn")
+    type_words(page, "animal")
+    with search_by(page) as asked:
+        page.evaluate("() => window.decodeOn()")
+    assert asked.request["text"] == "animal"
+    expect(page.locator(".toast")).to_contain_text("No picture was found in that")
+
+
+def test_of_several_pictures_the_first_is_searched_for_and_the_page_says_so(new_page: Any, picture: Path) -> None:
+    page = new_page()
+    data = base64.b64encode(picture.read_bytes()).decode()
+    page.wait_for_selector("main")
+    several = DROP.replace("transfer.items.add(", "for (const _ of [1, 2, 3]) transfer.items.add(")
+    with search_by(page):
+        page.evaluate(several, [data, "image/png", "a.png"])
+    expect(page.locator(".toast")).to_have_text(re.compile("Only the first of these 3 pictures is searched for"))
 
 
 def test_a_picture_that_the_server_forgot_is_asked_for_by_its_vector(new_page: Any, picture: Path) -> None:

@@ -94,15 +94,16 @@ async function decodeAsElement(file: Blob): Promise<Decoded | null> {
   }
 }
 
-/** What somebody dropped or pasted: a file, an address, or nothing to search for. */
-export type Offered = { file: Blob; name: string } | { url: string } | null;
+/** What somebody dropped or pasted: a file, the first of so many, an address, or nothing to search for. */
+export type Offered = { file: Blob; name: string; count?: number } | { url: string } | null;
 
 /** The first picture in a drop or a paste. A file wins over an address, an image's address over a page's. */
 export async function readTransfer(transfer: DataTransfer | null): Promise<Offered> {
   if (!transfer) return null;
   const files = [...transfer.files];
-  const file = files.find((one) => one.type.startsWith("image/")) ?? files[0];
-  if (file) return { file, name: file.name || t("picture.pasted") };
+  const pictures = files.filter((one) => one.type.startsWith("image/"));
+  const file = pictures[0] ?? files[0];
+  if (file) return { file, name: file.name || t("picture.pasted"), count: pictures.length };
   const inPage = imageInHtml(transfer.getData("text/html"));
   const listed = transfer
     .getData("text/uri-list")

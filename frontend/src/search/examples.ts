@@ -8,8 +8,7 @@ import { t } from "../words/messages";
 import { askBeside } from "./ask";
 import { fail, know } from "./page";
 import { problemOf } from "./problems";
-import { resume } from "./run";
-import { changeOptions } from "./search";
+import { changeOptions, resume, searchWith, standing } from "./search";
 import { hasTurn, takeTurn } from "./turn";
 
 /** Searches for what is also like an item, or not like it; a second call undoes that. */
@@ -21,7 +20,7 @@ export async function toggleExample(item: Item, weight: number): Promise<void> {
 
 /** Searches for what is also like a picture of the visitor's, or not like it. */
 export async function addPicture(file: File, weight: number): Promise<void> {
-  const before = state.phase.value;
+  const before = standing();
   const controller = takeTurn();
   state.phase.value = "preparing";
   expectPicture();
@@ -41,7 +40,7 @@ export async function addPicture(file: File, weight: number): Promise<void> {
       return resume(before);
     }
     state.added.value = new Map(state.added.value).set(vector, { picture, handle });
-    await changeOptions({ examples: withExample({ vector, weight }, true) });
+    await searchWith({ examples: withExample({ vector, weight }, true) });
   } catch (error) {
     if (hasTurn(controller)) fail(problemOf(error));
   }

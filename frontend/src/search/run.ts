@@ -5,7 +5,7 @@ import { K_DEFAULT, type Options } from "../address/link";
 import type { SearchAnswer, SearchRequest } from "../endpoint/contract";
 import { keepRecent } from "../recent";
 import { keepFocus } from "../scroll";
-import type { Phase, Query } from "../state";
+import type { Query } from "../state";
 import * as state from "../state";
 import { bandOf } from "../words/sureness";
 import { ask, partsOf, requestNow } from "./ask";
@@ -69,13 +69,6 @@ export async function run(how: "push" | "replace"): Promise<SearchAnswer | null>
   } finally {
     if (how === "push" && hadFocus && hasTurn(controller)) keepFocus();
   }
-}
-
-/** Returns to the page before a step without result. If the page was waiting for an answer, the question is sent again. */
-export async function resume(before: Phase): Promise<void> {
-  const wasBusy = before === "preparing" || before === "searching";
-  if (wasBusy && state.query.value) await run("replace");
-  else state.phase.value = wasBusy ? "idle" : before;
 }
 
 function keepVector(request: SearchRequest, { query: { vector } }: SearchAnswer): void {

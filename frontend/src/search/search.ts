@@ -12,7 +12,7 @@ import { t } from "../words/messages";
 import { ask, requestNow } from "./ask";
 import { clear, pictureOfItem, showAnswer, WORDS } from "./page";
 import { problemOf } from "./problems";
-import { resume, run, standStill, start } from "./run";
+import { run, standStill, start } from "./run";
 import { afterPause, hasTurn, stop, takeTurn } from "./turn";
 
 /** After a stroke or a moved edge, this long a pause means that it is meant. */
@@ -27,15 +27,28 @@ export async function searchOffered(offered: Offered): Promise<void> {
     return;
   }
   if ("url" in offered) return searchUrl(offered.url);
-  const before = state.phase.value;
+  const before = standing();
   const controller = takeTurn();
   state.phase.value = "preparing";
   expectPicture();
-  const picture = await preparePicture(offered.file, offered.name);
+  const picture = await preparePicture(offered.file, offered.name).catch(() => null);
   if (!hasTurn(controller)) return;
+  const { count = 1 } = offered;
+  if (picture && count > 1) state.toast.value = { text: t("ask.first", { count }) };
   if (picture) return start({ kind: "upload", picture });
   state.toast.value = { text: t("ask.nothing") };
   await resume(before);
+}
+
+/** What is on the page before a picture is prepared. */
+export const standing = () => ({ phase: state.phase.value, options: state.options.value });
+
+/** Returns to it if nothing comes of the picture; sends a question that waits for its answer, or was changed, again. */
+export async function resume({ phase, options }: ReturnType<typeof standing>): Promise<void> {
+  const wasBusy = phase === "preparing" || phase === "searching";
+  state.phase.value = wasBusy ? "idle" : phase;
+  if (state.options.value !== options) await searchWith({});
+  else if (wasBusy && state.query.value) await run("replace");
 }
 
 export async function searchUrl(address: string): Promise<void> {
@@ -51,10 +64,7 @@ export async function searchItem(item: Item): Promise<void> {
 }
 
 /** Searches for words: beside the picture that is on the page, or alone. */
-export async function searchWords(text: string): Promise<void> {
-  if (state.query.value) await changeOptions({ text });
-  else if (text) await start(WORDS, { text });
-}
+export const searchWords = (text: string): Promise<void> => changeOptions({ text });
 
 /** What a collection holds, before anything is asked for. */
 export const browse = (collection: string): Promise<void> =>
@@ -62,11 +72,18 @@ export const browse = (collection: string): Promise<void> =>
 
 /** Searches anew with other filters, words, examples or order, another way, or for more. */
 export async function changeOptions(change: Partial<Options>): Promise<void> {
+  // A picture that is being prepared is searched for with them.
+  if (state.phase.value === "preparing") state.options.value = { ...state.options.value, ...change };
+  else await searchWith(change);
+}
+
+/** The same at once. */
+export async function searchWith(change: Partial<Options>): Promise<void> {
   const options = { ...state.options.value, k: K_DEFAULT, ...change };
   const query = state.query.value;
   if (query?.kind === "words" && !asksWithoutPicture(options)) return startOver();
   state.options.value = options;
-  if (!query) return;
+  if (!query) return asksWithoutPicture(options) ? start(WORDS) : undefined;
   // Other results begin where they can be seen, also for those who ticked far down beside them.
   showTop(document.getElementById("results"));
   await run("push");
