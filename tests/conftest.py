@@ -34,16 +34,16 @@ FOLDERS = ("contract", "build", "cloud", "browser")
 LONGEST = (
     "web/test_web_openapi.py",
     "deploy/test_deploy_cloudbuild.py",
-    "terraform/test_terraform_applies.py",
+    "cloud/test_damage.py",
     "functions/test_abuse.py",
     "models/test_models_build.py",
-    "faults/test_sources_killed.py",
-    "contract/test_engine_contract.py",
-    "cloud/test_damage.py",
+    "terraform/test_terraform_applies.py",
     "functions/test_functions.py",
+    "contract/test_engine_contract.py",
+    "faults/test_sources_killed.py",
     "imaging/test_images_decode.py",
-    "cloud/test_faulty_network.py",
     "browser/test_page_asking.py",
+    "cloud/test_faulty_network.py",
     "browser/test_page_access.py",
     "browser/test_page_device.py",
     "faults/test_delivery_table.py",
@@ -61,8 +61,8 @@ LONGEST = (
     "faults/test_killed_anywhere.py",
 )
 """Files that take three quarters of a minute or more beside others, with their folders. They begin first: else one
-worker is still at them when the others have done all. The first of them builds the model, which the next two do
-not need."""
+worker is still at them when the others have done all. The first builds the model, which the next two do not need; files
+that mostly wait (cloud/test_damage.py, cloud/test_faulty_network.py) begin beside others that compute."""
 
 MEMORY, MEMORY_FREE_MIN = Path("/dev/shm"), 6 << 30
 
