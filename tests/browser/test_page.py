@@ -62,6 +62,41 @@ def test_the_picture_is_scaled_down_before_it_is_sent(new_page: Any, tmp_path: P
     assert (query["width"], query["height"], query["format"]) == (1024, 512, "JPEG")
 
 
+def test_white_on_nothing_is_sent_on_a_ground_that_shows_it(new_page: Any, tmp_path: Path) -> None:
+    from PIL import Image, ImageDraw
+
+    snow = Image.new("RGBA", (400, 300))
+    ImageDraw.Draw(snow).ellipse((40, 40, 300, 200), "white")
+    snow.save(tmp_path / "snow.png")
+    page = new_page()
+    with search_by(page):
+        page.set_input_files("[data-testid=file]", tmp_path / "snow.png")
+    corner = """async ([image]) => {
+      const canvas = new OffscreenCanvas(1, 1).getContext("2d");
+      canvas.drawImage(await createImageBitmap(image), 0, 0);
+      return [...canvas.getImageData(0, 0, 1, 1).data];
+    }"""
+    assert page.locator(".stage img").evaluate_all(corner) == pytest.approx([96, 96, 96, 255], abs=2)
+
+
+@pytest.mark.parametrize("form", ["GIF", "WEBP", "PNG", "AVIF"])
+def test_of_an_animation_the_server_chooses_the_frame(
+    new_page: Any, picture: Path, product: Product, tmp_path: Path, form: str
+) -> None:
+    from PIL import Image
+
+    with Image.open(picture) as opened:
+        drawn = opened.convert("RGBA")
+    white = Image.new("RGBA", drawn.size, "white")
+    shown = Image.alpha_composite(white, drawn).convert("RGB")
+    white.convert("RGB").save(tmp_path / f"moving.{form.lower()}", form, save_all=True, append_images=[shown, shown])
+    page = new_page()
+    with search_by(page) as asked:
+        page.set_input_files("[data-testid=file]", tmp_path / f"moving.{form.lower()}")
+    assert asked.answer["query"]["format"] == form
+    assert titles(page)[0] == product.title
+
+
 def test_what_this_browser_cannot_show_is_searched_all_the_same(
     new_page: Any, picture: Path, product: Product, tmp_path: Path
 ) -> None:

@@ -1,8 +1,13 @@
 import { t } from "../words/messages";
+import { groundOf } from "./ground";
 
 /** Longer side of what is sent: several times what the model looks at, and small on any connection. */
 export const SIDE_MAX = 1024;
 const QUALITY = 0.92;
+/** Cloud Run takes requests of up to 32 MiB; of a larger animation the first frame is sent. */
+const MOVING_BYTES_MAX = 16 << 20;
+const HEAD_BYTES = 4096;
+const WEBP_MOVES = 2;
 
 /** A picture to search for. */
 export interface Picture {
@@ -27,24 +32,21 @@ function withAddress(picture: Omit<Picture, "src">, shown: Blob): Picture {
 }
 
 /**
- * A file made ready to be sent: turned upright, at most 1,024 pixels a side, alpha on white, without its metadata
- * (cameras write the place into it). A format that this browser does not decode (HEIC mostly) goes as it is, and so
- * does an animation, of which the server chooses a telling frame. Null for what has no bytes: a folder, or a file that
- * is gone.
+ * A file made ready to be sent: turned upright, at most 1,024 pixels a side, on a ground that shows what is in it,
+ * without its metadata (cameras write the place into it). A format that this browser does not decode (HEIC mostly) goes
+ * as it is, and so does an animation, of which the server chooses a telling frame. Null for what has no bytes: a folder,
+ * or a file that is gone.
  */
 export async function preparePicture(file: Blob, name: string): Promise<Picture | null> {
   const decoded = await decode(file);
   if (!decoded) return (await isReadable(file)) ? { file, blob: file, src: null, name, aspect: null } : null;
   const { source, width, height } = decoded;
   const aspect = width / height;
-  if (file.type === "image/gif") return withAddress({ file, blob: file, name, aspect }, file);
+  if (await isMoving(file)) return withAddress({ file, blob: file, name, aspect }, file);
   const scale = Math.min(1, SIDE_MAX / Math.max(width, height));
-  const canvas = document.createElement("canvas");
-  canvas.width = Math.max(1, Math.round(width * scale));
-  canvas.height = Math.max(1, Math.round(height * scale));
-  const context = canvas.getContext("2d");
-  if (!context) return withAddress({ file, blob: file, name, aspect }, file);
-  context.fillStyle = "#fff";
+  const context = contextOf(Math.round(width * scale), Math.round(height * scale));
+  const { canvas } = context;
+  context.fillStyle = groundOf(source, width, height, contextOf);
   context.fillRect(0, 0, canvas.width, canvas.height);
   context.imageSmoothingQuality = "high";
   context.drawImage(source, 0, 0, canvas.width, canvas.height);
@@ -53,6 +55,23 @@ export async function preparePicture(file: Blob, name: string): Promise<Picture 
   // A drawing has pixels only now.
   const own = source instanceof ImageBitmap ? file : (blob ?? file);
   return withAddress({ file: own, blob: blob ?? file, name, aspect }, blob ?? file);
+}
+
+function contextOf(width: number, height: number): CanvasRenderingContext2D {
+  const canvas = document.createElement("canvas");
+  canvas.width = Math.max(1, width);
+  canvas.height = Math.max(1, height);
+  const context = canvas.getContext("2d");
+  if (!context) throw new Error("no canvas");
+  return context;
+}
+
+/** Whether a file is an animation, and small enough to be sent as a whole. */
+async function isMoving(file: Blob): Promise<boolean> {
+  if (file.size > MOVING_BYTES_MAX) return false;
+  const head = new TextDecoder("latin1").decode(await file.slice(0, HEAD_BYTES).arrayBuffer());
+  if (/^RIFF.{4}WEBPVP8X/s.test(head)) return (head.charCodeAt(20) & WEBP_MOVES) !== 0;
+  return head.startsWith("GIF8") || head.startsWith("ftypavis", 4) || /^.PNG((?!IDAT).)*acTL/s.test(head);
 }
 
 interface Decoded {

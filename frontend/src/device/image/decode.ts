@@ -1,12 +1,9 @@
+import { groundOf } from "../../picture/ground";
 import { type Pixels, scaledDown } from "./pixels";
 
-/** As in visor/imaging/decode.py and ground.py. */
+/** As in visor/imaging/decode.py. */
 const FRAMES_MAX = 32;
 const FRAME_DEVIATION_MIN = 10;
-const SAMPLES_SIDE = 256;
-const VISIBLE_MIN = 0.2;
-const VISIBLE_DISTANCE = 24;
-const GROUNDS = { white: "#fff", grey: "#606060" };
 
 /** This browser cannot decode the file. */
 export class Undecodable extends Error {}
@@ -77,7 +74,7 @@ function scaled(source: ImageBitmap | VideoFrame, side: number): Decoded {
   const [width, height] =
     source instanceof ImageBitmap ? [source.width, source.height] : [source.displayWidth, source.displayHeight];
   const factor = Math.max(1, Math.trunc(Math.min(width, height) / side));
-  const ground = groundOf(source, width, height);
+  const ground = groundOf(source, width, height, contextOf);
   const rowsOf = (top: number, bottom: number): Pixels => {
     const context = contextOf(width, bottom - top);
     context.fillStyle = ground;
@@ -87,23 +84,6 @@ function scaled(source: ImageBitmap | VideoFrame, side: number): Decoded {
     return { data, width, height: bottom - top, step: 4 };
   };
   return { pixels: scaledDown(width, height, factor, rowsOf), width, height };
-}
-
-/** The background for a transparent picture: white, unless it shows something white. */
-function groundOf(source: ImageBitmap | VideoFrame, width: number, height: number): string {
-  const [columns, rows] = [Math.min(width, SAMPLES_SIDE), Math.min(height, SAMPLES_SIDE)];
-  const context = contextOf(columns, rows);
-  context.imageSmoothingEnabled = false;
-  context.drawImage(source, 0, 0, columns, rows);
-  const { data } = context.getImageData(0, 0, columns, rows);
-  let [visible, total] = [0, 0];
-  for (let i = 0; i < data.length; i += 4) {
-    const alpha = (data[i + 3] as number) / 255;
-    const least = Math.min(data[i] as number, data[i + 1] as number, data[i + 2] as number);
-    total += alpha;
-    if ((255 - least) * alpha > VISIBLE_DISTANCE) visible += alpha;
-  }
-  return total === columns * rows || visible >= VISIBLE_MIN * total ? GROUNDS.white : GROUNDS.grey;
 }
 
 function contextOf(width: number, height: number): OffscreenCanvasRenderingContext2D {
