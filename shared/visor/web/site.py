@@ -123,7 +123,7 @@ class Site:
     def _file(self, path: Path, request: Request) -> Response:
         packed = path.suffix in _COMPRESSED and request.accept_encodings["gzip"] > 0
         kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
-        response = Response(_read(path, packed), mimetype=kind)
+        response = Response(_read(path, packed, path.stat().st_mtime_ns), mimetype=kind)
         response.headers["Cache-Control"] = (
             "public, max-age=31536000, immutable" if _NAMED_BY_CONTENT.search(path.name) else "no-cache"
         )
@@ -166,7 +166,8 @@ def _is_file(path: Path) -> bool:
 
 
 @functools.lru_cache(64)
-def _read(path: Path, packed: bool) -> bytes:
+def _read(path: Path, packed: bool, _modified: int) -> bytes:
+    """A file of the page, until a page built anew replaces it."""
     data = path.read_bytes()
     return gzip.compress(data, mtime=0) if packed else data
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import socket
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,13 @@ def test_files_are_compressed_and_kept_as_long_as_their_names_say(client: Client
     first = client.get("/")
     assert first.headers["Cache-Control"] == "no-cache"
     assert client.get("/", headers={"If-None-Match": first.headers["ETag"]}).status_code == 304
+
+
+def test_a_page_built_anew_is_served(client: Client, page: Path) -> None:
+    assert client.get("/").data == b"<!doctype html>"
+    (page / "index.html").write_text("<!doctype html><title>New")
+    os.utime(page / "index.html", ns=(0, 0))
+    assert client.get("/").data == b"<!doctype html><title>New"
 
 
 @pytest.mark.parametrize(
