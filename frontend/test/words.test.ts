@@ -54,6 +54,15 @@ describe("the band above the matches", () => {
     expect(bandOf(answer({ confidence: 0.97 }), "item").title).toBe("Probably more of its kind");
   });
 
+  it("tells why there is nothing to compare in other languages, too", () => {
+    const flat = "This picture has only flat shapes or lettering in few colours: too little to compare.";
+    const title = () => bandOf(answer({ query: { blank: flat } }), "picture").title;
+    expect(title()).toBe(flat);
+    speakWith("de", german);
+    expect(title()).toBe(german["blank.flat"]);
+    speakWith("en", english);
+  });
+
   it("says of an empty picture that it is empty, however sure the numbers are", () => {
     const blank = "This picture is nearly blank: there is nothing in it to compare.";
     expect(bandOf(answer({ confidence: 0.99, query: { blank } }), "picture")).toMatchObject({ level: 0, title: blank });

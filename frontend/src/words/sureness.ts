@@ -81,7 +81,12 @@ function surenessOf(answer: SearchAnswer, asked: Asked): Band {
 /** Why there is nothing to compare in a picture. Servers report it in English. */
 export function blankSentence(told: string): string {
   if (language.value === "en") return told;
-  return t(/noise/.test(told) ? "blank.noise" : /missing/.test(told) ? "blank.cut" : "blank.nothing");
+  const known = [
+    [/noise/, "blank.noise"],
+    [/missing/, "blank.cut"],
+    [/flat/, "blank.flat"],
+  ] as const;
+  return t(known.find(([word]) => word.test(told))?.[1] ?? "blank.nothing");
 }
 
 /** Words for one match of a picture, by the percentage next to them. */

@@ -44,8 +44,8 @@ ITEM_INNER_MIN = 0.001
 EDGES_MIN, COLOURS_MIN = 0.010, 4
 """With this share of edges of any kind and this many colours, a flat drawing shows something although its outlines are
 empty inside: a disc, a square or lettering has one or two colours, a gradient four and no edge."""
-CORRELATION_MIN = 0.3
-"""Noise has −0.01 to 0.02, pictures 0.52 and more."""
+CORRELATION_MIN = 0.1
+"""Noise has −0.02 to 0.04, pictures 0.52 and more; pages of text have any, and few colours."""
 MISSING_MAX = 0.4
 """Cut pictures lack 0.45 to 0.8 of their height; 1,401 whole ones lack nothing. If less is missing, the rest can be
 compared."""
@@ -55,6 +55,7 @@ class Emptiness(StrEnum):
     """Why there is nothing to compare in a picture, as a sentence."""
 
     BLANK = "This picture is nearly blank: there is nothing in it to compare."
+    FLAT = "This picture has only flat shapes or lettering in few colours: too little to compare."
     NOISE = "This picture is noise: there is nothing in it to compare."
     CUT = "The lower part of this picture is missing: only a part of it has arrived."
 
@@ -80,11 +81,13 @@ class Content:
         Args:
             inner_min: `QUERY_INNER_MIN` or `ITEM_INNER_MIN`.
         """
+        if self.inner < inner_min:
+            if self.edges < EDGES_MIN:
+                return Emptiness.BLANK
+            if self.colours < COLOURS_MIN:
+                return Emptiness.FLAT
         if self.correlation < CORRELATION_MIN:
             return Emptiness.NOISE
-        is_flat_drawing = self.edges >= EDGES_MIN and self.colours >= COLOURS_MIN
-        if self.inner < inner_min and not is_flat_drawing:
-            return Emptiness.BLANK
         return Emptiness.CUT if self.missing >= MISSING_MAX else None
 
 

@@ -80,19 +80,18 @@ BLANK: dict[str, Pixels] = {
     "white": lambda: sheet((255, 255, 255)),
     "black": lambda: sheet((0, 0, 0)),
     "one colour": lambda: sheet((120, 130, 140)),
-    "disc": disc,
-    "square": square,
     "white lettering on white": lambda: lettering((255, 255, 255)),
     "linear gradient": linear_gradient,
     "radial gradient": radial_gradient,
 }
 """As a query and in the catalogue."""
+FLAT: dict[str, Pixels] = {"disc": disc, "square": square, "lettering": lettering}
 NOISE: dict[str, Pixels] = {"grey noise": lambda: noise(1), "coloured noise": noise, "soft noise": soft_noise}
 CUT: dict[str, Pixels] = {
     "half a picture": half_a_picture,
     "half a picture, white": lambda: half_a_picture((255, 255, 255)),
 }
-EMPTY: dict[str, Pixels] = {**BLANK, **NOISE, **CUT}
+EMPTY: dict[str, Pixels] = {**BLANK, **FLAT, **NOISE, **CUT}
 
 
 def transparent_lettering(colour: str = "white") -> bytes:

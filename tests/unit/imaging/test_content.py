@@ -8,7 +8,9 @@ import pytest
 from PIL import Image, ImageDraw
 from tests.unit.imaging.empty_pictures import (
     BLANK,
+    CUT,
     EMPTY,
+    FLAT,
     NOISE,
     as_jpeg,
     as_png,
@@ -34,7 +36,8 @@ def seen(data: bytes) -> Content:
 @pytest.mark.parametrize("floor", FLOORS)
 @pytest.mark.parametrize("name", EMPTY)
 def test_nothing_to_compare_is_found_on_both_sides(name: str, floor: str) -> None:
-    expected = Emptiness.BLANK if name in BLANK else Emptiness.NOISE if name in NOISE else Emptiness.CUT
+    kinds = {Emptiness.BLANK: BLANK, Emptiness.FLAT: FLAT, Emptiness.NOISE: NOISE, Emptiness.CUT: CUT}
+    [expected] = [kind for kind, names in kinds.items() if name in names]
     assert seen(as_png(EMPTY[name]())).emptiness(FLOORS[floor]) is expected
 
 
@@ -89,7 +92,7 @@ def test_a_drawing_of_flat_shapes_that_do_not_touch_shows_something() -> None:
     content = content_of(drawing)
     assert content.inner < ITEM_INNER_MIN
     assert content.emptiness(QUERY_INNER_MIN) is None
-    assert content_of(drawing.quantize(2).convert("RGB")).emptiness(QUERY_INNER_MIN) is Emptiness.BLANK
+    assert content_of(drawing.quantize(2).convert("RGB")).emptiness(QUERY_INNER_MIN) is Emptiness.FLAT
 
 
 def test_a_plain_subject_on_a_plain_ground_is_an_item_but_no_query() -> None:
@@ -115,7 +118,17 @@ def test_white_on_nothing_is_seen(picture: object) -> None:
 
 def test_a_shape_on_nothing_is_an_item_and_lettering_is_none() -> None:
     assert seen(transparent_ghost()).emptiness(ITEM_INNER_MIN) is None
-    assert seen(transparent_lettering()).emptiness(ITEM_INNER_MIN) is Emptiness.BLANK
+    assert seen(transparent_lettering()).emptiness(ITEM_INNER_MIN) is Emptiness.FLAT
+
+
+@pytest.mark.parametrize("size", [18, 30, 40, 60])
+@pytest.mark.parametrize("height", [800, 1600])
+def test_a_page_of_text_is_not_called_blank_or_noise(size: int, height: int) -> None:
+    page = Image.new("RGB", (height * 3 // 4, height), "white")
+    pen = ImageDraw.Draw(page)
+    for y in range(20, height - size, size * 7 // 5):
+        pen.text((20, y), "the quick brown fox jumps over the lazy dog " * 4, fill="black", font_size=size)
+    assert content_of(page).emptiness(QUERY_INNER_MIN) in (None, Emptiness.FLAT)
 
 
 @pytest.mark.parametrize("colour", ["black", "navy", "orange", "#d0d0d0"])

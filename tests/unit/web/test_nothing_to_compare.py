@@ -31,7 +31,9 @@ SCENES = range(5)
 
 
 def assert_claims_nothing(answer: dict[str, Any]) -> None:
-    assert answer["query"]["blank"].startswith(("This picture is ", "The lower part of this picture is missing"))
+    assert answer["query"]["blank"].startswith(
+        ("This picture is ", "This picture has only flat shapes", "The lower part of this picture is missing")
+    )
     assert "vector" not in answer["query"]
     assert answer["confidence"] <= CONFIDENCE_MAX
     assert answer["no_confident_match"]
@@ -160,7 +162,7 @@ def test_items_of_nothing_are_recorded_with_the_reason(app: App) -> None:
     failures = {document.data["item"]: document.data for document in documents.query("failures")}
     assert set(failures) == {item_id("s", key) for key in SHEETS}
     assert {failure["code"] for failure in failures.values()} == {"nothing_to_compare"}
-    assert failures[item_id("s", "disc")]["reason"].startswith("This picture is nearly blank: there is nothing")
+    assert failures[item_id("s", "disc")]["reason"].startswith("This picture has only flat shapes or lettering")
     assert failures[item_id("s", "grey noise")]["reason"].startswith("This picture is noise")
     assert failures[item_id("s", "half a picture")]["reason"].startswith("The lower part of this picture is missing")
     assert [f.code for f in live_failures(app.stores.documents)] == ["nothing_to_compare"] * len(SHEETS)

@@ -15,11 +15,12 @@ const MISSING_DISTANCE = 3;
 const QUERY_INNER_MIN = 0.01;
 const EDGES_MIN = 0.01;
 const COLOURS_MIN = 4;
-const CORRELATION_MIN = 0.3;
+const CORRELATION_MIN = 0.1;
 const MISSING_MAX = 0.4;
 
 /** The values of `Emptiness`, which the server knows. */
 const BLANK = "This picture is nearly blank: there is nothing in it to compare.";
+const FLAT = "This picture has only flat shapes or lettering in few colours: too little to compare.";
 const NOISE = "This picture is noise: there is nothing in it to compare.";
 const CUT = "The lower part of this picture is missing: only a part of it has arrived.";
 
@@ -28,11 +29,11 @@ type Triple = readonly [number, number, number];
 /** Why there is nothing to compare in a picture; null if there is something. */
 export function emptiness(pixels: Pixels): string | null {
   const coarse = scaled(pixels, COARSE_SIDE, COARSE_SIDE);
-  if (correlation(coarse.map(lumaOf)) < CORRELATION_MIN) return NOISE;
   const within = (side: number) => Math.min(Math.max(side, SIDE_MIN), SIDE);
   const { inner, edges } = edgesIn(pixels, within(pixels.width), within(pixels.height));
-  const isFlatDrawing = inner < QUERY_INNER_MIN && edges >= EDGES_MIN && coloursOf(pixels) >= COLOURS_MIN;
-  if (inner < QUERY_INNER_MIN && !isFlatDrawing) return BLANK;
+  if (inner < QUERY_INNER_MIN && edges < EDGES_MIN) return BLANK;
+  if (inner < QUERY_INNER_MIN && coloursOf(pixels) < COLOURS_MIN) return FLAT;
+  if (correlation(coarse.map(lumaOf)) < CORRELATION_MIN) return NOISE;
   return missingShare(coarse) >= MISSING_MAX ? CUT : null;
 }
 
