@@ -269,7 +269,7 @@ def test_numbers_that_no_computer_holds_cost_their_value_only() -> None:
     body = "\n".join(json.dumps({**row, "image_link": "/1.jpg", "date": 10**400}) for row in rows)
     pages = read(body.encode(), format="json_lines")
     assert [(item.key, item.price, item.date) for item in items_of(pages)] == [("1", None, None), ("2", None, None)]
-    assert [failure.dropped for page in pages for failure in page.failed] == [False, False]
+    assert [failure.dropped for page in pages for failure in page.failed] == [False] * 4
 
 
 def test_every_picture_can_be_an_item_of_its_own() -> None:
@@ -723,6 +723,22 @@ def test_more_failures_than_the_sample_are_counted() -> None:
     (page,) = read("id\timage_link\n" + "x\t\n" * 500)
     assert (len(page.failed), page.failed_more) == (100, 400)
     assert page.failed[0] == RowFailure(key="x", reason="it has no image_link")
+
+
+def test_notes_of_details_do_not_crowd_out_the_rows_that_failed() -> None:
+    feed.PAGE_SIZE = 1000
+    rows = [f"{n}\t/{n}.jpg\t05/01/2026\tsoon" for n in range(200)] + ["x\t\t\t"]
+    (page,) = read("\n".join(["id\timage_link\tdate\tprice", *rows]))
+    assert (len(page.items), page.failed_more) == (200, 0)
+    assert [failure.key for failure in page.failed if failure.dropped] == ["x"]
+    said = {failure.reason for failure in page.failed if failure.key == "0"}
+    assert said == {"price 'soon' is not an amount of money", "date '05/01/2026' is not a date such as 2026-05-01"}
+
+
+@pytest.mark.parametrize("date", ["0000-00-00", "0001-01-01T00:00:00", "n/a", "-", "", 0])
+def test_a_date_that_stands_for_none_is_no_mistake(date: Any) -> None:
+    (page,) = read(json.dumps({"id": "1", "image_link": "/1.jpg", "date": date}), format="json_lines")
+    assert (page.items[0].date, page.failed) == (None, ())
 
 
 MEMORY = r"""

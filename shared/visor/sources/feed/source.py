@@ -22,10 +22,10 @@ from visor.sources.contract import Page, Place, RowErrors, SourceConfig, SourceC
 from visor.sources.feed.rows import BadRow, FeedRow, attribute_name, json_rows, table_rows, xml_rows
 from visor.sources.parse import schema_org
 from visor.sources.parse.encoding import open_text, unpacked
-from visor.sources.parse.item import is_no_url, make_item, page_url_of, resolve_url
+from visor.sources.parse.item import date_of, is_no_url, make_item, page_url_of, resolve_url
 from visor.sources.parse.json import NotJson, parse_json
 from visor.sources.parse.price import DecimalSign, Money, PriceReader, currency_in, is_zero
-from visor.sources.parse.text import TITLE_LENGTH_MAX, country_code, iso_date, plain_text, scalar_text
+from visor.sources.parse.text import TITLE_LENGTH_MAX, country_code, plain_text, scalar_text
 
 PAGE_SIZE = 1000
 """Rows of one page."""
@@ -250,7 +250,7 @@ class FeedSource:
             currency=money.currency,
             collection=_collection(texts),
             country=country_code(said("country")) or self._config.country,
-            date=iso_date(said("date") or said("updated") or said("pubdate")),
+            date=date_of(key, said("date") or said("updated") or said("pubdate"), errors),
             licence=said("licence") or self._config.licence,
             author=said("author") or None,
             group=said("item_group_id")

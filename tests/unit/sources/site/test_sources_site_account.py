@@ -480,7 +480,6 @@ def test_a_promised_sitemap_that_lists_nothing_in_no_form_is_told(said: str) -> 
     assert not [failure for page in empty for failure in page.failed]
 
 
-
 @pytest.mark.parametrize("address", ["http://[::1/map.xml", "http://:x/map.xml", "ftp://shop.example/map.xml"])
 def test_an_address_of_a_sitemap_that_is_none_fails_for_itself(address: str) -> None:
     (page,) = crawl({"/robots.txt": f"Sitemap: {address}", "/": image("a")})[0]
