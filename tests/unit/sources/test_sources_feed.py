@@ -179,6 +179,54 @@ def test_a_sale_that_never_ends_and_one_that_is_none(sale: str, period: str, pri
 
 
 @pytest.mark.parametrize(
+    ("period", "price"),
+    [
+        ("2020-01-01 - 2020-02-01", 10),
+        ("2020-01-01,2020-02-01", 10),
+        ("1.1.2020 bis 1.2.2020", 10),
+        ("01.01.2020/01.02.2020", 10),
+        ("2020-01-01 to 2999-01-01", 8),
+        ("2020-01-01/2026-05-08", 8),
+        ("2020-01-01/2026-05-07", 10),
+    ],
+)
+def test_the_periods_of_sales_as_they_are_written(period: str, price: float) -> None:
+    body = f"id\timage_link\tprice\tsale_price\tsale_price_effective_date\n1\t/1.jpg\t10 EUR\t8 EUR\t{period}\n"
+    with (
+        serving(lambda request: Reply(body.encode())) as server,
+        context_at("2026-05-08T12:00", server.host) as context,
+    ):
+        (page,) = source(server, context).read(None)
+    assert ([item.price for item in page.items], page.failed) == ([price], ())
+
+
+def test_a_sale_whose_period_cannot_be_read_may_be_over() -> None:
+    period = "01/05/2020 - 02/05/2020"
+    rows = f"id\timage_link\tprice\tsale_price\tsale_price_effective_date\n1\t/1.jpg\t10 EUR\t8 EUR\t{period}\n"
+    (page,) = read(rows)
+    (failed,) = page.failed
+    assert (page.items[0].price, page.items[0].extra, failed.dropped) == (10, {}, False)
+    assert period in failed.reason
+
+
+def test_a_feed_is_read_again_once_one_of_its_sales_begins_or_ends() -> None:
+    columns = "id\timage_link\tprice\tsale_price\tsale_price_effective_date"
+    until = "2026-05-01T00:00Z/2026-05-08T12:00Z"
+    rows = [f"{n}\t/{n}.jpg\t10 EUR\t{'8 EUR' if n == 3 else ''}\t{until}" for n in range(25)]
+    shop = FeedServer("\n".join([columns, *rows]).encode())
+    with serving(shop) as server, context_at("2026-05-08T11:00", server.host) as context:
+        passes = [list(source(server, context).read(None))]
+        passes += [list(source(server, context).read(passes[0][0].checkpoint))]
+        passes += [list(source(server, context).read(passes[1][-1].next_pass)) for _ in range(2)]
+        passes += [list(source(server, context).read(passes[-1][-1].next_pass))]
+    assert [len(items_of(pages)) for pages in passes] == [25, 15, 25, 25, 0]
+    with serving(shop) as server, context_at("2026-05-08T13:00", server.host) as context:
+        after = list(source(server, context).read(passes[-1][-1].next_pass))
+        assert [item.price for item in items_of(after)] == [10] * 25
+        assert items_of(list(source(server, context).read(after[-1].next_pass))) == []
+
+
+@pytest.mark.parametrize(
     ("columns", "values", "price", "regular"),
     [
         ("price\tsale_price", "9 EUR\tN/A", 9, None),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime
+from contextlib import suppress
+from datetime import datetime, timedelta
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TextIO
@@ -25,7 +26,7 @@ from visor.sources.parse.encoding import open_text, unpacked
 from visor.sources.parse.item import date_of, is_no_url, make_item, page_url_of, resolve_url
 from visor.sources.parse.json import NotJson, parse_json
 from visor.sources.parse.price import DecimalSign, Money, PriceReader, currency_in, is_zero
-from visor.sources.parse.text import TITLE_LENGTH_MAX, country_code, plain_text, scalar_text
+from visor.sources.parse.text import TITLE_LENGTH_MAX, country_code, iso_date, plain_text, scalar_text
 
 PAGE_SIZE = 1000
 """Rows of one page."""
@@ -39,6 +40,8 @@ OUT_OF_STOCK = frozenset({"outofstock", "discontinued", "soldout", "notinstock",
 """Availabilities that mean an item cannot be bought, reduced to their letters."""
 SCHEMA_TYPES = (*schema_org.PRODUCTS, "ImageObject")
 
+_BETWEEN = re.compile(r"\s*,\s*|\s+(?:[-–—]|to|bis|until)\s+")
+"""Other signs than `/` between the two ends of a period."""
 _SEVERAL = re.compile(r",(?=\s*(?:https?:|/))|[;|](?=\s*https?:)|\s+(?=https?:)")
 
 Format = Literal["auto", "xml", "table", "json_lines", "json", "json_ld"]
@@ -108,9 +111,12 @@ class FeedSource:
         before = checkpoint or {}
         start, reads = int(before.get("rows", 0)), int(before.get("reads", 0))
         known = {name: before.get(name) for name in ("etag", "modified")}
+        # When the next sale that the rows name begins or ends: from then on they have other prices.
+        turn: float | None = before.get("turn")
+        is_due = turn is not None and self._context.clock() >= turn
         # An item counts as deleted only after two passes have missed it, so a changed feed is read twice.
         self._prices = PriceReader(self._config.decimal, before.get("signs", ()))
-        held: dict[str, Any] = known if reads >= READS_MIN and not start else {}
+        held: dict[str, Any] = known if reads >= READS_MIN and not start and not is_due else {}
         config = self._config
         with (
             self._client.required(),
@@ -126,6 +132,7 @@ class FeedSource:
                 **validators,
                 "reads": reads if start else reads * is_same + 1,
                 "partial": moved or bool(before.get("partial")),
+                **({"turn": turn} if start and turn is not None else {}),
             }
             yield from self._pages(self._rows(stream), start, state, stream.url)
 
@@ -136,19 +143,21 @@ class FeedSource:
         partial, done = bool(state["partial"]), start
         # Without a validator, or if rows may have moved, the next pass cannot ask whether the feed has changed.
         can_ask = bool(state["etag"] or state["modified"]) and not partial
-        next_pass = {name: state[name] for name in ("etag", "modified", "reads")} if can_ask else None
         for some, is_last in slices(rows, PAGE_SIZE):
             done += len(some)
             read = [row.values for row in some if not isinstance(row.values, BadRow)]
             written = [_first(row.get(name)) for row in read for name in ("price", "sale_price")]
             self._prices.learn(written, machine=self._is_machine)
             signs = sorted(self._prices.seen)
+            if turns := [*self._turns(read), *([state["turn"]] if "turn" in state else [])]:
+                state["turn"] = min(turns)
+            kept = {name: state[name] for name in ("etag", "modified", "reads", "turn") if name in state}
             yield page_of(
                 self._pictures(some),
                 lambda picture, errors: self._item(*picture, url, errors),
                 checkpoint=None if is_last else {**state, "rows": done, "signs": signs},
                 partial=partial,
-                next_pass=next_pass if is_last else None,
+                next_pass=kept if is_last and can_ask else None,
             )
 
     def _pictures(self, rows: Iterable[FeedRow]) -> Iterator[tuple[str, tuple[Mapping[str, Any] | BadRow, int]]]:
@@ -226,7 +235,8 @@ class FeedSource:
         key = _numbered(key, number)
         regular, sale = self._written(row, "price"), self._written(row, "sale_price")
         named = said("currency") or self._config.currency
-        is_sale = sale.text != "" and not is_zero(sale.text) and self._is_now(said("sale_price_effective_date", ""))
+        is_sale = sale.text != "" and not is_zero(sale.text)
+        is_sale = is_sale and self._is_now(key, said("sale_price_effective_date", ""), errors)
         money = Money()
         if is_sale:
             currency = sale.currency or named or regular.currency or currency_in(regular.text)
@@ -267,18 +277,47 @@ class FeedSource:
         value = float(micros) / 1e6 if micros.isdecimal() else value.get("value", value.get("amount"))
         return _Written(value, f"{scalar_text(value)} {currency or ''}".strip(), currency)
 
-    def _is_now(self, period: str) -> bool:
-        """Whether `2026-05-01T00:00+0100/2026-05-08T00:00+0100` is under way. A side that cannot be read is open."""
-        start, _, end = period.partition("/")
-        now, begins, ends = self._context.now(), _moment(start.strip()), _moment(end.strip())
+    def _is_now(self, key: str, period: str, errors: RowErrors) -> bool:
+        """Whether `2026-05-01T00:00+0100/2026-05-08T00:00+0100` is under way. A side without a date is open; one with a
+        date that cannot be read is reported, and the sale may be over."""
+        now, sides = self._context.now(), _sides(period)
+        if any(re.search("[1-9]", side) and not side.startswith("0001") and _moment(side) is None for side in sides):
+            reason = f"sale_price_effective_date {period!r:.80} is not a period such as 2026-05-01/2026-05-08"
+            errors.add(key, f"{reason}: its regular price counts", dropped=False)
+            return False
+        begins, ends = _period(period)
         return (begins is None or begins <= now) and (ends is None or now <= ends)
+
+    def _turns(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[float]:
+        """When sales of those rows will begin or end."""
+        now = self._context.now()
+        for row in rows:
+            if row.get("sale_price"):
+                moments = _period(_one(row.get("sale_price_effective_date")))
+                yield from (moment.timestamp() for moment in moments if moment and moment > now)
+
+
+def _sides(period: str) -> tuple[str, str]:
+    between = _BETWEEN.search(period)
+    start, _, end = period.partition(between[0] if between else "/")
+    return start.strip(), end.strip()
+
+
+def _period(text: str) -> tuple[datetime | None, datetime | None]:
+    """The beginning and the end of a period; the last day belongs to it."""
+    start, end = _sides(text)
+    ends = _moment(end)
+    if ends and len(iso_date(end) or "") == len("2026-05-01"):
+        with suppress(OverflowError):
+            ends += timedelta(days=1)
+    return _moment(start), ends
 
 
 def _moment(text: str) -> datetime | None:
-    """The time of an ISO 8601 text, in local time if it names no zone; None for anything else. Only a time without a
+    """The time of a date (`iso_date`), in local time if it names no zone; None for anything else. Only a time without a
     zone is converted: 9999-12-31T23:59-08:00, which means for ever, cannot be converted to UTC."""
     try:
-        moment = datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(iso_date(text) or "")
         return moment if moment.tzinfo else moment.astimezone()
     except (ValueError, OverflowError):
         return None
