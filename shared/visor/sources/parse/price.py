@@ -51,8 +51,8 @@ _WORDS = dict.fromkeys(["eur", "Eur", "euro", "Euro", "EURO", "euros"], "EUR")
 _SHARED_SIGNS = {"$": ".", "¥": ".", "Rs": ".", "₨": ".", "﷼": ".", "kr": ","}
 """Signs that several currencies share, and the sign before decimals in most of these currencies."""
 _DOLLARS_AND_PESOS = (
-    "ARS AUD BBD BMD BND BRL BSD BZD CAD CLP COP CUP CVE DOP FJD GYD HKD JMD KYD LRD MXN NAD NIO NZD SBD SGD SRD TOP TTD "
-    "TWD USD UYU WST XCD"
+    "ARS AUD BBD BMD BND BRL BSD BZD CAD CLP COP CUP CVE DOP FJD GYD HKD JMD KYD LRD MXN NAD NIO NZD SBD SGD SRD TOP "
+    "TTD TWD USD UYU WST XCD"
 )
 _SHARED_BY = {
     "$": _DOLLARS_AND_PESOS, "¥": "CNY JPY", "Rs": "INR LKR MUR NPR PKR SCR", "₨": "INR LKR MUR NPR PKR SCR",
