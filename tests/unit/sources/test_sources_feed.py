@@ -773,6 +773,24 @@ def test_more_failures_than_the_sample_are_counted() -> None:
     assert page.failed[0] == RowFailure(key="x", reason="it has no image_link")
 
 
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        RSS.encode().join([b"\xef\xbb\xbf\xef\xbb\xbf", b""]),
+        b"\nNotice: Undefined index: x in /var/www/feed.php on line 3\n" + RSS.encode(),
+        gzip.compress(gzip.compress(RSS.encode())),
+    ],
+    ids=["two marks", "a warning", "packed twice"],
+)
+def test_what_servers_put_around_a_feed(wrapped: bytes) -> None:
+    assert [item.key for item in items_of(read(wrapped))] == ["A1", "A2"]
+
+
+def test_what_is_in_a_packed_file_is_named() -> None:
+    with pytest.raises(SourceError, match="a ZIP archive"):
+        read(gzip.compress(b"PK\x03\x04" + bytes(100)))
+
+
 def test_notes_of_details_do_not_crowd_out_the_rows_that_failed() -> None:
     feed.PAGE_SIZE = 1000
     rows = [f"{n}\t/{n}.jpg\t05/01/2026\tsoon" for n in range(200)] + ["x\t\t\t"]

@@ -40,6 +40,8 @@ OUT_OF_STOCK = frozenset({"outofstock", "discontinued", "soldout", "notinstock",
 """Availabilities that mean an item cannot be bought, reduced to their letters."""
 SCHEMA_TYPES = (*schema_org.PRODUCTS, "ImageObject")
 
+_XML_BEHIND = re.compile(r"(?s:.{1,2000}?)\n\s*<(?:\?xml|rss|feed|rdf:RDF)[\s>]")
+"""The beginning of XML below a program's warnings."""
 _BETWEEN = re.compile(r"\s*,\s*|\s+(?:[-–—]|to|bis|until)\s+")
 """Other signs than `/` between the two ends of a period."""
 _SEVERAL = re.compile(r",(?=\s*(?:https?:|/))|[;|](?=\s*https?:)|\s+(?=https?:)")
@@ -326,7 +328,7 @@ def _moment(text: str) -> datetime | None:
 def _sniffed(start: str, url: str) -> Format:
     """The format of a text by its beginning; file names and media types of feeds are often wrong."""
     start = start.lstrip()
-    if start.startswith("<"):
+    if start.startswith("<") or _XML_BEHIND.match(start):
         return "xml"
     if start.startswith("["):
         return "json"
