@@ -213,7 +213,7 @@ class FeedSource:
     def _google(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
         """The row with Google's attribute names."""
         if schema_org.type_names(row) & frozenset(SCHEMA_TYPES):
-            return schema_org.product_row(schema_org.graph(row))
+            return schema_org.product_row(schema_org.graph(row), self._context.now().isoformat())
         named = {attribute_name(name): value for name, value in row.items()}
         ours = {self._renamed[name]: value for name, value in named.items() if name in self._renamed}
         return named | ours
