@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from visor.errors import SettingsError
+from visor.schema.attributes import number_of
 from visor.sources.parse.text import country_code, iso_date, plain_text, scalar_text
 from visor.sources.secrets import Secrets
 
@@ -56,6 +57,22 @@ from visor.sources.secrets import Secrets
 )
 def test_dates(value: object, date: str | None) -> None:
     assert iso_date(value) == date
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("12.5 kg", 12.5),
+        ("1.234,50", 1234.5),
+        ("1,250 g", 1250),
+        ("0,750 kg", 0.75),
+        ("-0,125", -0.125),
+        ("٠,١٢٥", 0.125),
+        ("½", None),
+    ],
+)
+def test_numbers_of_attributes(text: str, number: float | None) -> None:
+    assert number_of(text) == number
 
 
 @pytest.mark.slow
