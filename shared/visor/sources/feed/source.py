@@ -235,22 +235,12 @@ class FeedSource:
             errors.pass_over("out of stock")
             return None
         key = _numbered(key, number)
-        regular, sale = self._written(row, "price"), self._written(row, "sale_price")
-        named = said("currency") or self._config.currency
-        is_sale = sale.text != "" and not is_zero(sale.text)
-        is_sale = is_sale and self._is_now(key, said("sale_price_effective_date", ""), errors)
-        money = Money()
-        if is_sale:
-            currency = sale.currency or named or regular.currency or currency_in(regular.text)
-            money = self._prices.read(key, sale.value, currency, errors, machine=self._is_machine)
-        is_sale = money.amount is not None
-        if not is_sale:
-            money = self._prices.read(key, regular.value, regular.currency or named, errors, machine=self._is_machine)
+        money, instead_of = self._money(key, row, texts, errors)
         extra = {name: plain_text(said(name), 200) for name in EXTRA} | money.extra
         if row.get("price_text") and money.amount is not None:
             extra["price_text"] = str(row["price_text"])
-        if is_sale and regular.text:
-            extra["regular_price"] = regular.text
+        if instead_of:
+            extra["regular_price"] = instead_of
         return make_item(
             self.name,
             key,
@@ -269,6 +259,29 @@ class FeedSource:
             or (_key(row) if self._config.pictures == "all" and len(pictures) > 1 else None),
             extra=extra,
         )
+
+    def _money(
+        self, key: str, row: Mapping[str, Any], texts: Mapping[str, str], errors: RowErrors
+    ) -> tuple[Money, str]:
+        """The price of a row now, and the text of its regular price if that is another one."""
+        regular, sale = self._written(row, "price"), self._written(row, "sale_price")
+        named = texts.get("currency") or self._config.currency
+        money = before = Money()
+        period = texts.get("sale_price_effective_date", "")
+        if sale.text and not is_zero(sale.text) and self._is_now(key, period, errors):
+            currency = sale.currency or named or regular.currency or currency_in(regular.text)
+            money = self._prices.read(key, sale.value, currency, errors, machine=self._is_machine)
+        if money.amount is None or regular.text:
+            before = self._prices.read(key, regular.value, regular.currency or named, errors, machine=self._is_machine)
+        if money.amount is None or not before.amount:
+            return (before if money.amount is None else money), ""
+        if money.amount >= before.amount and before.currency in (money.currency, None):
+            # Programs write the price twice if there is no sale; a greater one may be in the wrong column.
+            if money.amount > before.amount:
+                reason = f"sale_price {sale.text!r:.40} is above price {regular.text!r:.40}, which counts"
+                errors.add(key, reason, dropped=False)
+            return before, ""
+        return money, regular.text
 
     def _written(self, row: Mapping[str, Any], name: str) -> _Written:
         value = _first(row.get(name))
