@@ -186,16 +186,22 @@ class PriceReader:
         machine: bool = False,
         minor_units: bool | int = False,
     ) -> Money:
-        """`parse_price` of an item's price. One that cannot be read is reported, and the item stays without it."""
+        """`parse_price` of an item's price. One that cannot be read is reported, and the item stays without it; so is
+        a currency that the price's sign contradicts."""
         if value in (None, ""):
             return Money()
         seen = [sign for sign in (".", ",") if ("machine" if machine else "text") + sign in self.seen]
         decimal = self._decimal or (seen[0] if len(seen) == 1 else None)
         try:
-            return _money(value, currency, machine, minor_units, decimal)
+            money = _money(value, currency, machine, minor_units, decimal)
         except UnreadablePrice as exc:
             errors.add(key, exc.reason, dropped=False)
             return Money()
+        if money.currency is None and (named := currency_code(currency)):
+            errors.add(
+                key, f"price {value!r:.60} has another sign than {named}: its currency is left out", dropped=False
+            )
+        return money
 
 
 def parse_price(

@@ -260,6 +260,10 @@ def test_the_text_knows_its_currency_better_than_the_catalogue() -> None:
 )
 def test_a_sign_is_not_of_a_currency_that_others_have(value: str, named: str, currency: str | None) -> None:
     assert parse_price(value, named)[1] == currency
+    errors = RowErrors()
+    assert PriceReader().read("k", value, named, errors).currency == currency
+    said = [f"price {value!r} has another sign than {named}: its currency is left out"] if currency is None else []
+    assert [failure.reason for failure in errors.sample] == said
 
 
 @pytest.mark.parametrize(("currency", "amount"), [("EUR", 12.99), ("JPY", 1299), ("KWD", 1.299), (None, 12.99)])
