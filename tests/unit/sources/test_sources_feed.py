@@ -333,6 +333,18 @@ def test_every_picture_can_be_an_item_of_its_own() -> None:
     ]
 
 
+def test_any_of_the_pictures_of_a_row_may_be_missing_or_there_several_times() -> None:
+    rows = [
+        {"id": "1", "image_link": "", "additional_image_link": ["/1.jpg", "/2.jpg"]},
+        {"id": "2", "image_link": ["/3.jpg", "/4.jpg"], "additional_image_link": "/5.jpg"},
+        {"id": "3"},
+    ]
+    pages = read("\n".join(map(json.dumps, rows)), format="json_lines", pictures="all")
+    found = [(item.key, item.image_url.rpartition("/")[2]) for item in items_of(pages)]
+    assert found == [("1", "1.jpg"), ("1#1", "2.jpg"), ("2", "3.jpg"), ("2#1", "4.jpg"), ("2#2", "5.jpg")]
+    assert failures_of(pages) == {"3": "it has no image_link"}
+
+
 def test_what_is_out_of_stock_can_be_left_out() -> None:
     pages = read(RSS, in_stock_only=True)
     assert [item.key for item in items_of(pages)] == ["A1"]

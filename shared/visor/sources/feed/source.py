@@ -169,7 +169,8 @@ class FeedSource:
             if not isinstance(values, BadRow):
                 key = _key(values)
                 if self._config.pictures == "all":
-                    count += len(_many(values.get("additional_image_link")))
+                    # A row without a picture is one row that failed.
+                    count = len(_addresses(values)) or 1
             for number in range(count):
                 yield _numbered(key, number) if key else Place(f"line {line}"), (values, number)
 
@@ -222,7 +223,7 @@ class FeedSource:
         """The item of a row's picture, 0 being its `image_link`."""
         if isinstance(row, BadRow):
             raise DropItem(row.reason)
-        pictures = [*_many(row.get("image_link")), *_many(row.get("additional_image_link"))]
+        pictures = _addresses(row)
         texts = {name: _one(value) for name, value in row.items()}
         said = texts.get
         key = _key(row)
@@ -383,6 +384,11 @@ def _key(row: Mapping[str, Any]) -> str:
 
 def _numbered(key: str, number: int) -> str:
     return key if number == 0 else f"{key}#{number}"
+
+
+def _addresses(row: Mapping[str, Any]) -> list[str]:
+    """Those of a row's pictures, its own first."""
+    return [*_many(row.get("image_link")), *_many(row.get("additional_image_link"))]
 
 
 def _many(value: Any) -> list[str]:
