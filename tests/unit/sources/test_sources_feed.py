@@ -345,6 +345,13 @@ def test_any_of_the_pictures_of_a_row_may_be_missing_or_there_several_times() ->
     assert failures_of(pages) == {"3": "it has no image_link"}
 
 
+def test_a_row_whose_picture_has_another_name_says_which() -> None:
+    body = "id;image_link;Bild-URL;note\n1;;https://shop.example/1.jpg?w=9;/x\n2;;;a.jpg is missing\n"
+    reason = "it has no image_link, but a picture under 'bildurl': set attributes = { image_link = 'bildurl' }"
+    assert failures_of(read(body)) == {"1": reason, "2": "it has no image_link"}
+    assert [item.key for item in items_of(read(body, attributes={"image_link": "bildurl"}))] == ["1"]
+
+
 def test_what_is_out_of_stock_can_be_left_out() -> None:
     pages = read(RSS, in_stock_only=True)
     assert [item.key for item in items_of(pages)] == ["A1"]

@@ -20,7 +20,7 @@ from visor.http.retry import RetryPolicy
 from visor.schema.items import Item
 from visor.sources.client import RetryingClient
 from visor.sources.contract import Page, Place, RowErrors, SourceConfig, SourceContext, page_of, slices
-from visor.sources.feed.rows import BadRow, FeedRow, attribute_name, json_rows, table_rows, xml_rows
+from visor.sources.feed.rows import ATTRIBUTES, BadRow, FeedRow, attribute_name, json_rows, table_rows, xml_rows
 from visor.sources.parse import schema_org
 from visor.sources.parse.encoding import open_text, unpacked
 from visor.sources.parse.item import date_of, is_no_url, make_item, page_url_of, resolve_url
@@ -40,6 +40,7 @@ OUT_OF_STOCK = frozenset({"outofstock", "discontinued", "soldout", "notinstock",
 """Availabilities that mean an item cannot be bought, reduced to their letters."""
 SCHEMA_TYPES = (*schema_org.PRODUCTS, "ImageObject")
 
+_PICTURE = re.compile(r"(?:https?:/)?/\S+\.(?:jpe?g|png|webp|avif|gif)(?:\?\S*)?\Z", re.I)
 _XML_BEHIND = re.compile(r"(?s:.{1,2000}?)\n\s*<(?:\?xml|rss|feed|rdf:RDF)[\s>]")
 """The beginning of XML below a program's warnings."""
 _BETWEEN = re.compile(r"\s*,\s*|\s+(?:[-–—]|to|bis|until)\s+")
@@ -230,7 +231,7 @@ class FeedSource:
         if not key:
             raise DropItem("it has no id")
         if not pictures:
-            raise DropItem("it has no image_link")
+            raise DropItem("it has no image_link" + _instead(row))
         availability = re.sub(r"[\W_]", "", said("availability", "").lower().rpartition("/")[2])
         if self._config.in_stock_only and availability in OUT_OF_STOCK:
             errors.pass_over("out of stock")
@@ -384,6 +385,12 @@ def _key(row: Mapping[str, Any]) -> str:
 
 def _numbered(key: str, number: int) -> str:
     return key if number == 0 else f"{key}#{number}"
+
+
+def _instead(row: Mapping[str, Any]) -> str:
+    """The attribute of another name that holds a row's picture, as a feed may have since its maker renamed it."""
+    found = next((name for name, value in row.items() if name not in ATTRIBUTES and _PICTURE.match(_one(value))), "")
+    return found and f", but a picture under {found!r}: set attributes = {{ image_link = {found!r} }}"
 
 
 def _addresses(row: Mapping[str, Any]) -> list[str]:
