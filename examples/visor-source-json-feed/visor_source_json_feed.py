@@ -18,6 +18,7 @@ from visor.sources import (
     make_item,
     page_of,
     plain_text,
+    resolve_url,
 )
 
 
@@ -60,8 +61,8 @@ class JsonFeedSource:
         return make_item(
             self.name,
             key,
-            urljoin(self._config.url, image),
-            page_url=urljoin(self._config.url, row["url"]) if row.get("url") else None,
+            resolve_url(image, self._config.url, "picture"),
+            page_url=resolve_url(row["url"], self._config.url, "page") if row.get("url") else None,
             title=plain_text(row.get("title")),
             description=plain_text(row.get("summary") or row.get("content_text") or row.get("content_html")) or None,
             date=iso_date(row.get("date_modified") or row.get("date_published")),

@@ -184,7 +184,7 @@ class Fetcher:
             if isinstance(exc.__cause__, httpcore.ConnectError | httpcore.ConnectTimeout):
                 self._throttle.failed(host)
             raise
-        except (httpx.InvalidURL, httpx.RemoteProtocolError) as exc:
+        except (httpx.InvalidURL, httpx.RemoteProtocolError, UnicodeError) as exc:
             raise FetchFailed(f"{request.url.host} redirects to something that is not a URL: {exc}") from exc
         self._throttle.answered(host)
         return response

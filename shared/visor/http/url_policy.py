@@ -28,6 +28,8 @@ def validate_url(text: str, allow: Collection[str]) -> httpx.URL:
         url = httpx.URL(text)
         host = url.raw_host.decode("ascii").rstrip(".")
         url = url.copy_with(host=host, fragment=None)
+        # httpx decodes `xn--…` only now, and IDNA 2008 does not allow each: emoji are not.
+        _ = url.host
     except (httpx.InvalidURL, UnicodeError, TypeError, ValueError) as exc:
         # What the library quotes may be a part of a password.
         why = str(exc).partition(":")[0]

@@ -23,7 +23,7 @@ FLAGS = {
 }
 
 _NUMBER = re.compile(r"\s*([-+]?\d[\d.,]*(?:[eE][-+]?\d+)?)(?:\s*[^\d\s.,].*)?\s*", re.DOTALL)
-_THOUSANDS = re.compile(r"[-+]?\d{1,3}([.,])\d{3}(?:\1\d{3})*")
+_THOUSANDS = re.compile(r"[-+]?(?!0)\d{1,3}([.,])\d{3}(?:\1\d{3})*")
 
 
 def flag_of(text: str) -> bool | None:
@@ -34,12 +34,12 @@ def flag_of(text: str) -> bool | None:
 def number_of(text: str) -> float | None:
     """The number that a text begins with, with or without a unit ('12.5 kg', '1,5', '1.234,50'); None if there is none.
 
-    A comma is a decimal sign unless it separates thousands ('1,234') or a point follows it.
+    A comma is a decimal sign unless it separates thousands ('1,234', but not '0,234') or a point follows it.
     """
     match = _NUMBER.fullmatch(text)
     if match is None:
         return None
-    digits = match[1].rstrip(".,")
+    digits = "".join(str(int(c)) if c.isdecimal() else c for c in match[1]).rstrip(".,")
     if "," in digits and "." in digits:
         thousands = "," if digits.rindex(",") < digits.rindex(".") else "."
         digits = digits.replace(thousands, "")

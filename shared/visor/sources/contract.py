@@ -46,7 +46,8 @@ from visor.sources.secrets import Secrets
 from visor.storage.objects import ObjectStore
 
 FAILED_SAMPLE_MAX = 100
-"""Rows of one page that are kept in `Page.failed`; the others are counted in `Page.failed_more`."""
+"""Rows of one page that are kept in `Page.failed`, and as many notes of details that items lack; other rows are
+counted in `Page.failed_more`."""
 
 Row = TypeVar("Row")
 
@@ -141,7 +142,8 @@ class RowErrors:
 
     def add(self, key: str, reason: str, *, dropped: bool = True) -> None:
         """Note a failure: of a row under its own key, of anything whose keys are not known under its `Place`."""
-        if len(self.sample) < FAILED_SAMPLE_MAX:
+        # Notes take no row's place: a row whose key is not kept may be any item, so that none counts as missing.
+        if sum(failure.dropped is dropped for failure in self.sample) < FAILED_SAMPLE_MAX:
             unread = dropped and isinstance(key, Place)
             self.sample.append(RowFailure(key=str(key), reason=reason, dropped=dropped, unread=unread))
         elif dropped:

@@ -200,6 +200,8 @@ def test_five_redirects_are_followed_and_a_loop_ends(origin: Origin, fetcher: Fe
         "http:///nowhere",
         "http://a%00b/",
         "http://exa mple.org/",
+        "http://xn--/",
+        "http://xn--i-7iq.ws/",
     ],
 )
 def test_a_redirect_leads_nowhere_that_an_address_may_not(origin: Origin, fetcher: Fetcher, target: str) -> None:

@@ -179,11 +179,63 @@ def test_a_sale_that_never_ends_and_one_that_is_none(sale: str, period: str, pri
 
 
 @pytest.mark.parametrize(
+    ("period", "price"),
+    [
+        ("2020-01-01 - 2020-02-01", 10),
+        ("2020-01-01,2020-02-01", 10),
+        ("1.1.2020 bis 1.2.2020", 10),
+        ("01.01.2020/01.02.2020", 10),
+        ("2020-01-01 to 2999-01-01", 8),
+        ("2020-01-01/2026-05-08", 8),
+        ("2020-01-01/2026-05-07", 10),
+    ],
+)
+def test_the_periods_of_sales_as_they_are_written(period: str, price: float) -> None:
+    body = f"id\timage_link\tprice\tsale_price\tsale_price_effective_date\n1\t/1.jpg\t10 EUR\t8 EUR\t{period}\n"
+    with (
+        serving(lambda request: Reply(body.encode())) as server,
+        context_at("2026-05-08T12:00", server.host) as context,
+    ):
+        (page,) = source(server, context).read(None)
+    assert ([item.price for item in page.items], page.failed) == ([price], ())
+
+
+def test_a_sale_whose_period_cannot_be_read_may_be_over() -> None:
+    period = "01/05/2020 - 02/05/2020"
+    rows = f"id\timage_link\tprice\tsale_price\tsale_price_effective_date\n1\t/1.jpg\t10 EUR\t8 EUR\t{period}\n"
+    (page,) = read(rows)
+    (failed,) = page.failed
+    assert (page.items[0].price, page.items[0].extra, failed.dropped) == (10, {}, False)
+    assert period in failed.reason
+
+
+def test_a_feed_is_read_again_once_one_of_its_sales_begins_or_ends() -> None:
+    columns = "id\timage_link\tprice\tsale_price\tsale_price_effective_date"
+    until = "2026-05-01T00:00Z/2026-05-08T12:00Z"
+    rows = [f"{n}\t/{n}.jpg\t10 EUR\t{'8 EUR' if n == 3 else ''}\t{until}" for n in range(25)]
+    shop = FeedServer("\n".join([columns, *rows]).encode())
+    with serving(shop) as server, context_at("2026-05-08T11:00", server.host) as context:
+        passes = [list(source(server, context).read(None))]
+        passes += [list(source(server, context).read(passes[0][0].checkpoint))]
+        passes += [list(source(server, context).read(passes[1][-1].next_pass)) for _ in range(2)]
+        passes += [list(source(server, context).read(passes[-1][-1].next_pass))]
+    assert [len(items_of(pages)) for pages in passes] == [25, 15, 25, 25, 0]
+    with serving(shop) as server, context_at("2026-05-08T13:00", server.host) as context:
+        after = list(source(server, context).read(passes[-1][-1].next_pass))
+        assert [item.price for item in items_of(after)] == [10] * 25
+        assert items_of(list(source(server, context).read(after[-1].next_pass))) == []
+
+
+@pytest.mark.parametrize(
     ("columns", "values", "price", "regular"),
     [
         ("price\tsale_price", "9 EUR\tN/A", 9, None),
         ("price\tsale_price", "9 EUR\t5", 5, "9 EUR"),
         ("price\tsale_price", "\t5 EUR", 5, None),
+        ("price\tsale_price", "9 EUR\t9.00", 9, None),
+        ("price\tsale_price", "9 EUR\t12 EUR", 9, None),
+        ("price\tsale_price", "0\t5 EUR", 5, None),
+        ("price\tsale_price", "n/a\t5 EUR", 5, None),
         ("price\tsale_price\tsale_price_effective_date", "9 EUR\t5 EUR\t/2020-02-01T00:00Z", 9, None),
         ("price\tsale_price\tsale_price_effective_date", "9 EUR\t5 EUR\t2020-02-01T00:00Z/", 5, "9 EUR"),
     ],
@@ -269,7 +321,7 @@ def test_numbers_that_no_computer_holds_cost_their_value_only() -> None:
     body = "\n".join(json.dumps({**row, "image_link": "/1.jpg", "date": 10**400}) for row in rows)
     pages = read(body.encode(), format="json_lines")
     assert [(item.key, item.price, item.date) for item in items_of(pages)] == [("1", None, None), ("2", None, None)]
-    assert [failure.dropped for page in pages for failure in page.failed] == [False, False]
+    assert [failure.dropped for page in pages for failure in page.failed] == [False] * 4
 
 
 def test_every_picture_can_be_an_item_of_its_own() -> None:
@@ -279,6 +331,25 @@ def test_every_picture_can_be_an_item_of_its_own() -> None:
         ("A1#2", "a1-3.jpg"),
         ("A2", "a2.jpg"),
     ]
+
+
+def test_any_of_the_pictures_of_a_row_may_be_missing_or_there_several_times() -> None:
+    rows = [
+        {"id": "1", "image_link": "", "additional_image_link": ["/1.jpg", "/2.jpg"]},
+        {"id": "2", "image_link": ["/3.jpg", "/4.jpg"], "additional_image_link": "/5.jpg"},
+        {"id": "3"},
+    ]
+    pages = read("\n".join(map(json.dumps, rows)), format="json_lines", pictures="all")
+    found = [(item.key, item.image_url.rpartition("/")[2]) for item in items_of(pages)]
+    assert found == [("1", "1.jpg"), ("1#1", "2.jpg"), ("2", "3.jpg"), ("2#1", "4.jpg"), ("2#2", "5.jpg")]
+    assert failures_of(pages) == {"3": "it has no image_link"}
+
+
+def test_a_row_whose_picture_has_another_name_says_which() -> None:
+    body = "id;image_link;Bild-URL;note\n1;;https://shop.example/1.jpg?w=9;/x\n2;;;a.jpg is missing\n"
+    reason = "it has no image_link, but a picture under 'bildurl': set attributes = { image_link = 'bildurl' }"
+    assert failures_of(read(body)) == {"1": reason, "2": "it has no image_link"}
+    assert [item.key for item in items_of(read(body, attributes={"image_link": "bildurl"}))] == ["1"]
 
 
 def test_what_is_out_of_stock_can_be_left_out() -> None:
@@ -723,6 +794,40 @@ def test_more_failures_than_the_sample_are_counted() -> None:
     (page,) = read("id\timage_link\n" + "x\t\n" * 500)
     assert (len(page.failed), page.failed_more) == (100, 400)
     assert page.failed[0] == RowFailure(key="x", reason="it has no image_link")
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        RSS.encode().join([b"\xef\xbb\xbf\xef\xbb\xbf", b""]),
+        b"\nNotice: Undefined index: x in /var/www/feed.php on line 3\n" + RSS.encode(),
+        gzip.compress(gzip.compress(RSS.encode())),
+    ],
+    ids=["two marks", "a warning", "packed twice"],
+)
+def test_what_servers_put_around_a_feed(wrapped: bytes) -> None:
+    assert [item.key for item in items_of(read(wrapped))] == ["A1", "A2"]
+
+
+def test_what_is_in_a_packed_file_is_named() -> None:
+    with pytest.raises(SourceError, match="a ZIP archive"):
+        read(gzip.compress(b"PK\x03\x04" + bytes(100)))
+
+
+def test_notes_of_details_do_not_crowd_out_the_rows_that_failed() -> None:
+    feed.PAGE_SIZE = 1000
+    rows = [f"{n}\t/{n}.jpg\t05/01/2026\tsoon" for n in range(200)] + ["x\t\t\t"]
+    (page,) = read("\n".join(["id\timage_link\tdate\tprice", *rows]))
+    assert (len(page.items), page.failed_more) == (200, 0)
+    assert [failure.key for failure in page.failed if failure.dropped] == ["x"]
+    said = {failure.reason for failure in page.failed if failure.key == "0"}
+    assert said == {"price 'soon' is not an amount of money", "date '05/01/2026' is not a date such as 2026-05-01"}
+
+
+@pytest.mark.parametrize("date", ["0000-00-00", "0001-01-01T00:00:00", "n/a", "-", "", 0])
+def test_a_date_that_stands_for_none_is_no_mistake(date: Any) -> None:
+    (page,) = read(json.dumps({"id": "1", "image_link": "/1.jpg", "date": date}), format="json_lines")
+    assert (page.items[0].date, page.failed) == (None, ())
 
 
 MEMORY = r"""

@@ -561,6 +561,42 @@ def test_a_first_page_again_behind_a_full_one_is_no_end(pages: Any, keys: str, i
     assert any("first one again" in reason for reason in read[-1].passed_over) is is_partial
 
 
+def test_next_pages_that_lead_back_are_no_end() -> None:
+    def answer(request: Request) -> Reply:
+        page = int(request.query.get("p", 1))
+        return Reply.json({"rows": [{"id": 2 * page, "img": "/1.png"}, {"id": 2 * page + 1, "img": "/2.png"}],
+                           "next": f"?p={2 if page == 3 else page + 1}"})  # fmt: skip
+
+    with serving(answer) as server, context_for(server.host) as context:
+        config = {"kind": "shop_api", "items": "rows", "fields": {"key": "id", "image_url": "img"}}
+        paging = {"style": "next", "next": "next"}
+        read = list(open_source("s", {**config, "url": f"{server.url}/all", "paging": paging}, context).read(None))
+    assert (keys_of(read), read[-1].partial) == (["2", "3", "4", "5", "6", "7"], True)
+    assert any("an earlier one again" in reason for reason in read[-1].passed_over)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_pages_in_a_circle_are_known_by_their_keys(count: int) -> None:
+    """Each answer has another time, number of views or price."""
+
+    def answer(request: Request) -> Reply:
+        page = int(request.query["page"]) % count
+        rows = [{"id": 2 * page + at, "img": "/1.png", "views": len(server.requests)} for at in range(2)]
+        return Reply.json({"rows": rows})
+
+    with serving(answer) as server, context_for(server.host) as context:
+        config = {"kind": "shop_api", "items": "rows", "fields": {"key": "id", "image_url": "img"}, "pages_max": 9}
+        source = open_source(
+            "s", {**config, "url": f"{server.url}/all", "paging": {"style": "page", "count": 2}}, context
+        )
+        if count == 1:
+            with pytest.raises(SourceError, match="is its first one again"):
+                list(source.read(None))
+        else:
+            assert len(keys_of(list(source.read(None)))) == 2 * count
+        assert len(server.requests) == count + 1
+
+
 BROKEN = Reply(b'[{"id": "27" screen"}]')
 
 

@@ -281,6 +281,7 @@ def recording(dead: int | None) -> Any:
     [
         ("#EXTINF:4,\na.ts\n#EXTINF:4,", [("a.ts", 4)]),
         ("#EXTINF:-1,TV\na.ts\n#EXTINF:nan,\nb.ts\n#EXTINF:1e999,\nc.ts", [("a.ts", 0), ("b.ts", 0), ("c.ts", 0)]),
+        ("#EXTINF:4,\nhttp://[::1/a.ts\n#EXTINF:4,\nb.ts", [("http://[::1/a.ts", 4), ("b.ts", 4)]),
         ("#EXTINF:4,\na.ts\n#EXT-X-GAP\n#EXTINF:4,\nb.ts\n#EXTINF:4,\nc.ts", [("a.ts", 4), ("c.ts", 4)]),
     ],
 )

@@ -112,7 +112,7 @@ function plainDigit(digit: string): string {
 }
 
 const NUMBER = /^([-+]?\d[\d.,]*(?:[eE][-+]?\d+)?)(?:\p{White_Space}*[^\d\p{White_Space}.,].*)?$/su;
-const THOUSANDS = /^[-+]?\d{1,3}([.,])\d{3}(?:\1\d{3})*$/;
+const THOUSANDS = /^[-+]?(?!0)\d{1,3}([.,])\d{3}(?:\1\d{3})*$/;
 
 /** The number that a text begins with, a unit behind it or not ('12.5 kg', '1,5', '1.234,50'); null: none. */
 export function numberOf(text: string): number | null {

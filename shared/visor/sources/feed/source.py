@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime
+from contextlib import suppress
+from datetime import datetime, timedelta
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TextIO
@@ -19,10 +20,10 @@ from visor.http.retry import RetryPolicy
 from visor.schema.items import Item
 from visor.sources.client import RetryingClient
 from visor.sources.contract import Page, Place, RowErrors, SourceConfig, SourceContext, page_of, slices
-from visor.sources.feed.rows import BadRow, FeedRow, attribute_name, json_rows, table_rows, xml_rows
+from visor.sources.feed.rows import ATTRIBUTES, BadRow, FeedRow, attribute_name, json_rows, table_rows, xml_rows
 from visor.sources.parse import schema_org
 from visor.sources.parse.encoding import open_text, unpacked
-from visor.sources.parse.item import is_no_url, make_item, page_url_of, resolve_url
+from visor.sources.parse.item import date_of, is_no_url, make_item, page_url_of, resolve_url
 from visor.sources.parse.json import NotJson, parse_json
 from visor.sources.parse.price import DecimalSign, Money, PriceReader, currency_in, is_zero
 from visor.sources.parse.text import TITLE_LENGTH_MAX, country_code, iso_date, plain_text, scalar_text
@@ -39,6 +40,11 @@ OUT_OF_STOCK = frozenset({"outofstock", "discontinued", "soldout", "notinstock",
 """Availabilities that mean an item cannot be bought, reduced to their letters."""
 SCHEMA_TYPES = (*schema_org.PRODUCTS, "ImageObject")
 
+_PICTURE = re.compile(r"(?:https?:/)?/\S+\.(?:jpe?g|png|webp|avif|gif)(?:\?\S*)?\Z", re.I)
+_XML_BEHIND = re.compile(r"(?s:.{1,2000}?)\n\s*<(?:\?xml|rss|feed|rdf:RDF)[\s>]")
+"""The beginning of XML below a program's warnings."""
+_BETWEEN = re.compile(r"\s*,\s*|\s+(?:[-–—]|to|bis|until)\s+")
+"""Other signs than `/` between the two ends of a period."""
 _SEVERAL = re.compile(r",(?=\s*(?:https?:|/))|[;|](?=\s*https?:)|\s+(?=https?:)")
 
 Format = Literal["auto", "xml", "table", "json_lines", "json", "json_ld"]
@@ -108,9 +114,12 @@ class FeedSource:
         before = checkpoint or {}
         start, reads = int(before.get("rows", 0)), int(before.get("reads", 0))
         known = {name: before.get(name) for name in ("etag", "modified")}
+        # When the next sale that the rows name begins or ends: from then on they have other prices.
+        turn: float | None = before.get("turn")
+        is_due = turn is not None and self._context.clock() >= turn
         # An item counts as deleted only after two passes have missed it, so a changed feed is read twice.
         self._prices = PriceReader(self._config.decimal, before.get("signs", ()))
-        held: dict[str, Any] = known if reads >= READS_MIN and not start else {}
+        held: dict[str, Any] = known if reads >= READS_MIN and not start and not is_due else {}
         config = self._config
         with (
             self._client.required(),
@@ -126,6 +135,7 @@ class FeedSource:
                 **validators,
                 "reads": reads if start else reads * is_same + 1,
                 "partial": moved or bool(before.get("partial")),
+                **({"turn": turn} if start and turn is not None else {}),
             }
             yield from self._pages(self._rows(stream), start, state, stream.url)
 
@@ -136,19 +146,21 @@ class FeedSource:
         partial, done = bool(state["partial"]), start
         # Without a validator, or if rows may have moved, the next pass cannot ask whether the feed has changed.
         can_ask = bool(state["etag"] or state["modified"]) and not partial
-        next_pass = {name: state[name] for name in ("etag", "modified", "reads")} if can_ask else None
         for some, is_last in slices(rows, PAGE_SIZE):
             done += len(some)
             read = [row.values for row in some if not isinstance(row.values, BadRow)]
             written = [_first(row.get(name)) for row in read for name in ("price", "sale_price")]
             self._prices.learn(written, machine=self._is_machine)
             signs = sorted(self._prices.seen)
+            if turns := [*self._turns(read), *([state["turn"]] if "turn" in state else [])]:
+                state["turn"] = min(turns)
+            kept = {name: state[name] for name in ("etag", "modified", "reads", "turn") if name in state}
             yield page_of(
                 self._pictures(some),
                 lambda picture, errors: self._item(*picture, url, errors),
                 checkpoint=None if is_last else {**state, "rows": done, "signs": signs},
                 partial=partial,
-                next_pass=next_pass if is_last else None,
+                next_pass=kept if is_last and can_ask else None,
             )
 
     def _pictures(self, rows: Iterable[FeedRow]) -> Iterator[tuple[str, tuple[Mapping[str, Any] | BadRow, int]]]:
@@ -158,7 +170,8 @@ class FeedSource:
             if not isinstance(values, BadRow):
                 key = _key(values)
                 if self._config.pictures == "all":
-                    count += len(_many(values.get("additional_image_link")))
+                    # A row without a picture is one row that failed.
+                    count = len(_addresses(values)) or 1
             for number in range(count):
                 yield _numbered(key, number) if key else Place(f"line {line}"), (values, number)
 
@@ -202,7 +215,7 @@ class FeedSource:
     def _google(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
         """The row with Google's attribute names."""
         if schema_org.type_names(row) & frozenset(SCHEMA_TYPES):
-            return schema_org.product_row(schema_org.graph(row))
+            return schema_org.product_row(schema_org.graph(row), self._context.now().isoformat())
         named = {attribute_name(name): value for name, value in row.items()}
         ours = {self._renamed[name]: value for name, value in named.items() if name in self._renamed}
         return named | ours
@@ -211,34 +224,25 @@ class FeedSource:
         """The item of a row's picture, 0 being its `image_link`."""
         if isinstance(row, BadRow):
             raise DropItem(row.reason)
-        pictures = [*_many(row.get("image_link")), *_many(row.get("additional_image_link"))]
+        pictures = _addresses(row)
         texts = {name: _one(value) for name, value in row.items()}
         said = texts.get
         key = _key(row)
         if not key:
             raise DropItem("it has no id")
         if not pictures:
-            raise DropItem("it has no image_link")
+            raise DropItem("it has no image_link" + _instead(row))
         availability = re.sub(r"[\W_]", "", said("availability", "").lower().rpartition("/")[2])
         if self._config.in_stock_only and availability in OUT_OF_STOCK:
             errors.pass_over("out of stock")
             return None
         key = _numbered(key, number)
-        regular, sale = self._written(row, "price"), self._written(row, "sale_price")
-        named = said("currency") or self._config.currency
-        is_sale = sale.text != "" and not is_zero(sale.text) and self._is_now(said("sale_price_effective_date", ""))
-        money = Money()
-        if is_sale:
-            currency = sale.currency or named or regular.currency or currency_in(regular.text)
-            money = self._prices.read(key, sale.value, currency, errors, machine=self._is_machine)
-        is_sale = money.amount is not None
-        if not is_sale:
-            money = self._prices.read(key, regular.value, regular.currency or named, errors, machine=self._is_machine)
+        money, instead_of = self._money(key, row, texts, errors)
         extra = {name: plain_text(said(name), 200) for name in EXTRA} | money.extra
         if row.get("price_text") and money.amount is not None:
             extra["price_text"] = str(row["price_text"])
-        if is_sale and regular.text:
-            extra["regular_price"] = regular.text
+        if instead_of:
+            extra["regular_price"] = instead_of
         return make_item(
             self.name,
             key,
@@ -250,13 +254,36 @@ class FeedSource:
             currency=money.currency,
             collection=_collection(texts),
             country=country_code(said("country")) or self._config.country,
-            date=iso_date(said("date") or said("updated") or said("pubdate")),
+            date=date_of(key, said("date") or said("updated") or said("pubdate"), errors),
             licence=said("licence") or self._config.licence,
             author=said("author") or None,
             group=said("item_group_id")
             or (_key(row) if self._config.pictures == "all" and len(pictures) > 1 else None),
             extra=extra,
         )
+
+    def _money(
+        self, key: str, row: Mapping[str, Any], texts: Mapping[str, str], errors: RowErrors
+    ) -> tuple[Money, str]:
+        """The price of a row now, and the text of its regular price if that is another one."""
+        regular, sale = self._written(row, "price"), self._written(row, "sale_price")
+        named = texts.get("currency") or self._config.currency
+        money = before = Money()
+        period = texts.get("sale_price_effective_date", "")
+        if sale.text and not is_zero(sale.text) and self._is_now(key, period, errors):
+            currency = sale.currency or named or regular.currency or currency_in(regular.text)
+            money = self._prices.read(key, sale.value, currency, errors, machine=self._is_machine)
+        if money.amount is None or regular.text:
+            before = self._prices.read(key, regular.value, regular.currency or named, errors, machine=self._is_machine)
+        if money.amount is None or not before.amount:
+            return (before if money.amount is None else money), ""
+        if money.amount >= before.amount and before.currency in (money.currency, None):
+            # Programs write the price twice if there is no sale; a greater one may be in the wrong column.
+            if money.amount > before.amount:
+                reason = f"sale_price {sale.text!r:.40} is above price {regular.text!r:.40}, which counts"
+                errors.add(key, reason, dropped=False)
+            return before, ""
+        return money, regular.text
 
     def _written(self, row: Mapping[str, Any], name: str) -> _Written:
         value = _first(row.get(name))
@@ -267,18 +294,47 @@ class FeedSource:
         value = float(micros) / 1e6 if micros.isdecimal() else value.get("value", value.get("amount"))
         return _Written(value, f"{scalar_text(value)} {currency or ''}".strip(), currency)
 
-    def _is_now(self, period: str) -> bool:
-        """Whether `2026-05-01T00:00+0100/2026-05-08T00:00+0100` is under way. A side that cannot be read is open."""
-        start, _, end = period.partition("/")
-        now, begins, ends = self._context.now(), _moment(start.strip()), _moment(end.strip())
+    def _is_now(self, key: str, period: str, errors: RowErrors) -> bool:
+        """Whether `2026-05-01T00:00+0100/2026-05-08T00:00+0100` is under way. A side without a date is open; one with a
+        date that cannot be read is reported, and the sale may be over."""
+        now, sides = self._context.now(), _sides(period)
+        if any(re.search("[1-9]", side) and not side.startswith("0001") and _moment(side) is None for side in sides):
+            reason = f"sale_price_effective_date {period!r:.80} is not a period such as 2026-05-01/2026-05-08"
+            errors.add(key, f"{reason}: its regular price counts", dropped=False)
+            return False
+        begins, ends = _period(period)
         return (begins is None or begins <= now) and (ends is None or now <= ends)
+
+    def _turns(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[float]:
+        """When sales of those rows will begin or end."""
+        now = self._context.now()
+        for row in rows:
+            if row.get("sale_price"):
+                moments = _period(_one(row.get("sale_price_effective_date")))
+                yield from (moment.timestamp() for moment in moments if moment and moment > now)
+
+
+def _sides(period: str) -> tuple[str, str]:
+    between = _BETWEEN.search(period)
+    start, _, end = period.partition(between[0] if between else "/")
+    return start.strip(), end.strip()
+
+
+def _period(text: str) -> tuple[datetime | None, datetime | None]:
+    """The beginning and the end of a period; the last day belongs to it."""
+    start, end = _sides(text)
+    ends = _moment(end)
+    if ends and len(iso_date(end) or "") == len("2026-05-01"):
+        with suppress(OverflowError):
+            ends += timedelta(days=1)
+    return _moment(start), ends
 
 
 def _moment(text: str) -> datetime | None:
-    """The time of an ISO 8601 text, in local time if it names no zone; None for anything else. Only a time without a
+    """The time of a date (`iso_date`), in local time if it names no zone; None for anything else. Only a time without a
     zone is converted: 9999-12-31T23:59-08:00, which means for ever, cannot be converted to UTC."""
     try:
-        moment = datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(iso_date(text) or "")
         return moment if moment.tzinfo else moment.astimezone()
     except (ValueError, OverflowError):
         return None
@@ -287,7 +343,7 @@ def _moment(text: str) -> datetime | None:
 def _sniffed(start: str, url: str) -> Format:
     """The format of a text by its beginning; file names and media types of feeds are often wrong."""
     start = start.lstrip()
-    if start.startswith("<"):
+    if start.startswith("<") or _XML_BEHIND.match(start):
         return "xml"
     if start.startswith("["):
         return "json"
@@ -329,6 +385,17 @@ def _key(row: Mapping[str, Any]) -> str:
 
 def _numbered(key: str, number: int) -> str:
     return key if number == 0 else f"{key}#{number}"
+
+
+def _instead(row: Mapping[str, Any]) -> str:
+    """The attribute of another name that holds a row's picture, as a feed may have since its maker renamed it."""
+    found = next((name for name, value in row.items() if name not in ATTRIBUTES and _PICTURE.match(_one(value))), "")
+    return found and f", but a picture under {found!r}: set attributes = {{ image_link = {found!r} }}"
+
+
+def _addresses(row: Mapping[str, Any]) -> list[str]:
+    """Those of a row's pictures, its own first."""
+    return [*_many(row.get("image_link")), *_many(row.get("additional_image_link"))]
 
 
 def _many(value: Any) -> list[str]:

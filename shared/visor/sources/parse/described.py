@@ -7,13 +7,12 @@ from typing import Any
 
 from visor.schema.items import NAME_BYTES_MAX, SEARCHED, is_attribute_name
 from visor.sources.contract import RowErrors
-from visor.sources.parse.item import page_url_of
+from visor.sources.parse.item import date_of, page_url_of
 from visor.sources.parse.price import PriceReader, currency_code
 from visor.sources.parse.text import (
     DESCRIPTION_LENGTH_MAX,
     TITLE_LENGTH_MAX,
     country_code,
-    iso_date,
     plain_text,
     scalar_text,
 )
@@ -33,11 +32,9 @@ def described(key: str, values: Mapping[str, Any], prices: PriceReader, errors: 
             report(name, "a text")
         return plain_text(scalar_text(value), length_max) or None
 
-    named, date = text("currency"), values.get("date")
+    named = text("currency")
     if named and currency_code(named) is None:
         report("currency", "an ISO 4217 code such as EUR")
-    if date not in (None, "") and iso_date(date) is None:
-        report("date", "a date such as 2026-05-01")
     extra = values.get("extra") or {}
     if not isinstance(extra, Mapping):
         report("extra", "an object of texts")
@@ -57,7 +54,7 @@ def described(key: str, values: Mapping[str, Any], prices: PriceReader, errors: 
         "price": money.amount,
         "currency": money.currency,
         "country": country_code(text("country")),
-        "date": iso_date(date),
+        "date": date_of(key, values.get("date"), errors),
         "extra": texts | money.extra,
         **{name: text(name) for name in ("description", "collection", "licence", "author", "group")},
     }

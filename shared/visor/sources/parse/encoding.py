@@ -67,20 +67,19 @@ def _failing(exc: Exception) -> Iterator[bytes]:
 
 
 def unpacked(pieces: Iterable[bytes], bytes_max: int) -> io.BufferedReader:
-    """`pieces` as a file, unpacked if they are gzip data.
+    """`pieces` as a file, unpacked if they are gzip data, once or twice: some servers pack a packed file again.
 
     Raises:
         SourceError: It is another archive. Reading raises it, too, if gzip data is broken or unpacks to more than
             `bytes_max`.
     """
-    packed: io.BufferedReader = io.BufferedReader(_Pieces(pieces), _BUFFER_BYTES)
-    if not packed.peek(2).startswith(b"\x1f\x8b"):
-        if other := no_text(packed.peek(LOOK_BYTES)):
-            raise SourceError(
-                f"The file is {other}", valid="Text or gzip data", remedy="Offer the text itself, or gzip"
-            )
-        return packed
-    return io.BufferedReader(_Pieces(_gunzipped(packed, bytes_max)), _BUFFER_BYTES)
+    file: io.BufferedReader = io.BufferedReader(_Pieces(pieces), _BUFFER_BYTES)
+    for _ in range(2):
+        if file.peek(2).startswith(b"\x1f\x8b"):
+            file = io.BufferedReader(_Pieces(_gunzipped(file, bytes_max)), _BUFFER_BYTES)
+    if other := no_text(file.peek(LOOK_BYTES)):
+        raise SourceError(f"The file is {other}", valid="Text or gzip data", remedy="Offer the text itself, or gzip")
+    return file
 
 
 def _gunzipped(packed: BinaryIO, bytes_max: int) -> Iterator[bytes]:
@@ -104,6 +103,9 @@ def open_text(data: io.BufferedReader, *, promised: str | None) -> tuple[io.Text
     """The text of `data`, with every line end a `\\n`, and its beginning (up to 64 kB, not consumed). As `decoded`."""
     encoding, errors, skip = _encoding(data.peek(_BUFFER_BYTES), promised)
     data.read(skip)
+    # Files that were joined have a mark each.
+    while data.peek(3).startswith(codecs.BOM_UTF8):
+        data.read(len(codecs.BOM_UTF8))
     return io.TextIOWrapper(data, encoding, errors), data.peek(_BUFFER_BYTES).decode(encoding, errors)
 
 

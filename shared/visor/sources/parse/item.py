@@ -10,8 +10,11 @@ from urllib.parse import urljoin, urlsplit
 from visor.errors import DropItem
 from visor.schema.items import Item, item_id
 from visor.sources.contract import RowErrors
+from visor.sources.parse.text import iso_date
 
 _NO_URL = re.compile(r"https?:/*|[#-]*|n/?a|null|none|nil|undefined|nan|false|no_selection", re.IGNORECASE)
+_NO_DATE = re.compile(r"[0\W_TZ]*|0001.*|\d{4}(?:-\d\d)?")
+"""`0000-00-00`, the year 1 and `-` stand for no date, and a year or month alone for one that no day has."""
 
 
 def make_item(
@@ -80,3 +83,11 @@ def page_url_of(key: str, value: Any, base_url: str, errors: RowErrors) -> str |
     except DropItem as exc:
         errors.add(key, exc.reason, dropped=False)
         return None
+
+
+def date_of(key: str, value: Any, errors: RowErrors) -> str | None:
+    """ISO 8601 of a date. One that cannot be read is reported, and the item stays without it."""
+    date = iso_date(value)
+    if date is None and not _NO_DATE.fullmatch(text := str(value or "").strip()) and not is_no_url(text):
+        errors.add(key, f"date {value!r:.60} is not a date such as 2026-05-01", dropped=False)
+    return date

@@ -14,9 +14,9 @@ from jmespath.parser import ParsedResult
 from visor.errors import DropItem, SettingsError
 from visor.schema.items import Item
 from visor.sources.contract import RowErrors, SourceConfig
-from visor.sources.parse.item import make_item, page_url_of, resolve_url
+from visor.sources.parse.item import date_of, make_item, page_url_of, resolve_url
 from visor.sources.parse.price import DecimalSign, PriceReader, currency_code
-from visor.sources.parse.text import TITLE_LENGTH_MAX, country_code, iso_date, plain_text, scalar_text
+from visor.sources.parse.text import TITLE_LENGTH_MAX, country_code, plain_text, scalar_text
 
 
 class Fields(SourceConfig, frozen=True, kw_only=True):
@@ -198,7 +198,7 @@ class RowMapping:
             currency=money.currency or currency_code(defaults.currency),
             collection=text("collection") or collection or defaults.collection,
             country=country_code(value("country")) or defaults.country,
-            date=iso_date(value("date")),
+            date=date_of(key, value("date"), errors),
             licence=text("licence") or defaults.licence,
             author=text("author") or defaults.author,
             group=scalar_text(value("group")) or group,

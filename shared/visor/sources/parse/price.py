@@ -43,11 +43,22 @@ _SIGNS = {
     "S$": "SGD", "NT$": "TWD", "MX$": "MXN", "CN¥": "CNY", "JP¥": "JPY", "RMB": "CNY", "TL": "TRY", "S/": "PEN",
     "R": "ZAR", "lei": "RON", "Lei": "RON", "zl": "PLN", "đ": "VND", "KSh": "KES",
     "руб": "RUB", "грн": "UAH", "円": "JPY", "元": "CNY", "원": "KRW", "RM": "MYR", "B/.": "PAB", "Rp": "IDR",
+    "RD$": "DOP", "AR$": "ARS", "U$S": "USD", "U$D": "USD", "TT$": "TTD", "COL$": "COP", "Mex$": "MXN", "৳": "BDT",
+    "₮": "MNT", "₲": "PYG", "₵": "GHS", "₭": "LAK", "៛": "KHR", "֏": "AMD", "₼": "AZN", "؋": "AFN",
     "د.إ": "AED", "ر.س": "SAR", "ر.ق": "QAR", "د.ك": "KWD", "د.ب": "BHD", "ر.ع": "OMR", "ج.م": "EGP", "د.ت": "TND",
 }  # fmt: skip
 _WORDS = dict.fromkeys(["eur", "Eur", "euro", "Euro", "EURO", "euros"], "EUR")
-_SHARED_SIGNS = {"$": ".", "¥": ".", "Rs": ".", "₨": ".", "kr": ","}
+_SHARED_SIGNS = {"$": ".", "¥": ".", "Rs": ".", "₨": ".", "﷼": ".", "kr": ","}
 """Signs that several currencies share, and the sign before decimals in most of these currencies."""
+_DOLLARS_AND_PESOS = (
+    "ARS AUD BBD BMD BND BRL BSD BZD CAD CLP COP CUP CVE DOP FJD GYD HKD JMD KYD LRD MXN NAD NIO NZD SBD SGD SRD TOP "
+    "TTD TWD USD UYU WST XCD"
+)
+_SHARED_BY = {
+    "$": _DOLLARS_AND_PESOS, "¥": "CNY JPY", "Rs": "INR LKR MUR NPR PKR SCR", "₨": "INR LKR MUR NPR PKR SCR",
+    "﷼": "IRR OMR QAR SAR YER", "kr": "DKK ISK NOK SEK",
+}  # fmt: skip
+"""The currencies of each: a currency that is named elsewhere does not make `$5` euros."""
 
 _LETTER = r"[^\W\d_]"
 _ALL_SIGNS = sorted([*_SIGNS, *_WORDS, *_SHARED_SIGNS, *MINOR_DIGITS], key=len, reverse=True)
@@ -96,6 +107,8 @@ _JOINED_BEFORE = re.compile(r"\d(?:[^\w/–—~-]|\s*[.,;/|&+]+\s*|[a-z]+|e[+-]|
 _JOINED_AFTER = re.compile(r"[^\w/–—~-]\d|[a-z]+\d|e[+-]\d", re.I)
 _SPREAD = re.compile(r"\s*[.,]+\s*\d{1,2}(?!\d)")
 """After a number without decimals: they may be these."""
+_CLOSED = re.compile(rf"\s*(?:{_MARK})?\s*\)")
+_MINUS_AFTER = re.compile(rf"\s*[-−]\s*(?:{_MARK})?\s*\Z")
 _PIECES = re.compile(rf"[\s-]?(?:[x×](?!\w)|(?:for|für|pour|por)\b)|\s*(?:{_MARK})\s*[x×]\s*\d", re.I)
 """After a number of instalments or pieces, which means that the amount next to it is not the price."""
 _PIECES_UNMARKED = re.compile(
@@ -173,16 +186,22 @@ class PriceReader:
         machine: bool = False,
         minor_units: bool | int = False,
     ) -> Money:
-        """`parse_price` of an item's price. One that cannot be read is reported, and the item stays without it."""
+        """`parse_price` of an item's price. One that cannot be read is reported, and the item stays without it; so is
+        a currency that the price's sign contradicts."""
         if value in (None, ""):
             return Money()
         seen = [sign for sign in (".", ",") if ("machine" if machine else "text") + sign in self.seen]
         decimal = self._decimal or (seen[0] if len(seen) == 1 else None)
         try:
-            return _money(value, currency, machine, minor_units, decimal)
+            money = _money(value, currency, machine, minor_units, decimal)
         except UnreadablePrice as exc:
             errors.add(key, exc.reason, dropped=False)
             return Money()
+        if money.currency is None and (named := currency_code(currency)):
+            errors.add(
+                key, f"price {value!r:.60} has another sign than {named}: its currency is left out", dropped=False
+            )
+        return money
 
 
 def parse_price(
@@ -269,7 +288,7 @@ def _parse_text(value: str, named: str | None, machine: bool, decimal: str | Non
         raise UnreadablePrice(f"price {value!r:.60} names several currencies")
     code = next((code for mark in marks if (code := _SIGNS.get(mark, _WORDS.get(mark)))), None)
     code = code or next((mark for mark in marks if mark in MINOR_DIGITS), None) or currency_in(text)
-    code = code or (None if marks else currency_in(value)) or named
+    code = code or (None if marks else currency_in(value)) or (named if _may_be(named, marks, others) else None)
     custom = "." if (code or "-") in _POINT else "," if (code or "-") in _COMMA else None
     custom = custom or next((_SHARED_SIGNS[mark] for mark in marks if mark in _SHARED_SIGNS), None)
     try:
@@ -317,6 +336,9 @@ def _is_number_of_pieces(number: _Number) -> bool:
 def _is_no_price(number: _Number) -> bool:
     before = re.sub(rf"\s*(?:{_MARK})?\s*\Z", "", number.before)
     is_negative = before[-1:] in ("-", "−", "–") and not re.sub(_MARKS, "", before[:-1]).strip()
+    # Bookkeepers write `(5.00)` and `5.00-`.
+    is_negative |= bool(before[-1:] == "(" and _CLOSED.match(number.after))
+    is_negative |= bool(_decimal_sign(number.digits) and _MINUS_AFTER.match(number.after))
     beside = number.before[-1:] + number.after.lstrip(".,")[:1]
     is_raised = any(unicodedata.category(character) == "No" for character in beside)
     is_part = _JOINED_AFTER.match(number.after) or _JOINED_BEFORE.search(number.before)
@@ -330,6 +352,13 @@ def _are_several(marks: Iterable[str]) -> bool:
     codes = {currency_code(mark) or _WORDS.get(mark) for mark in marks} - {None, *_ALSO_WORDS}
     signs = {character for mark in marks for character in mark if unicodedata.category(character) == "Sc"}
     return len(codes) > 1 or len(signs) > 1
+
+
+def _may_be(code: str | None, marks: Iterable[str], numbers: Iterable[_Number]) -> bool:
+    """Whether a price that names no currency may be in one that is named elsewhere: its signs are not of others."""
+    beside = {sign for number in numbers for sign in (number.before.rstrip()[-1:], number.after.lstrip()[:1])}
+    signs = {sign for sign in beside if sign and unicodedata.category(sign) == "Sc"} | {*marks}
+    return all((code or "") in _SHARED_BY.get(sign, "") for sign in signs)
 
 
 def _amount(digits: str, code: str | None, custom: str | None, decimal: str | None, *, is_bare: bool) -> float:

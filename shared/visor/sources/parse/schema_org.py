@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 from visor.sources.parse.item import is_no_url, unescaped
-from visor.sources.parse.text import scalar_text
+from visor.sources.parse.text import iso_date, scalar_text
 
 PRODUCTS = ("Product", "ProductGroup", "ProductModel", "IndividualProduct", "SomeProducts", "Vehicle", "Car")
 _DEPTH_MAX = 12
@@ -141,11 +141,11 @@ def _group_id(group: Mapping[str, Any]) -> str:
     return next(filter(None, (_text(group.get(key)) for key in ("productGroupID", "sku", "@id", "url", "name"))), "")
 
 
-def product_rows(document: Any) -> list[dict[str, Any]]:
+def product_rows(document: Any, now: str = "") -> list[dict[str, Any]]:
     """`product_row` of each of the `products` of a page; descriptions of one product in several places are one row."""
     rows: list[dict[str, Any]] = []
     by_title: dict[str, list[dict[str, Any]]] = {}
-    for row in map(product_row, products(document)):
+    for row in (product_row(thing, now) for thing in products(document)):
         alike = by_title.setdefault(row.get("title", "").casefold(), [])
         same = next((other for other in alike if _is_same(other, row)), None)
         if same is None:
@@ -175,13 +175,16 @@ def _file_name(url: str) -> str:
     return _SIZED.sub("", re.split(r"[?#]", url)[0].rpartition("/")[2])
 
 
-def product_row(thing: Mapping[str, Any]) -> dict[str, Any]:
+def product_row(thing: Mapping[str, Any], now: str = "") -> dict[str, Any]:
     """A Product or ImageObject with Google's attribute names; missing values are left out.
 
     `price` is in machine notation, or a number, without its `currency`; if it is the lowest of several, there is
     `price_text`.
+
+    Args:
+        now: Time in ISO 8601: offers of other times count only if there is no other.
     """
-    offer = _offer(thing)
+    offer = _offer(thing, now)
     price = next((amount for amount in (_value(offer.get("price")), _value(offer.get("lowPrice"))) if amount != ""), "")
     picture, page = (_address(thing) if "ImageObject" in type_names(thing) else ""), _address(thing.get("url"))
     pictures = [picture] if picture else addresses(thing.get("image")) or addresses(thing.get("thumbnailUrl"))
@@ -215,12 +218,13 @@ def addresses(value: Any) -> list[str]:
     return list(dict.fromkeys(url for url in found if not is_no_url(url) and not _NOT_READ.match(url)))
 
 
-def _offer(thing: Mapping[str, Any]) -> Mapping[str, Any]:
+def _offer(thing: Mapping[str, Any], now: str = "") -> Mapping[str, Any]:
     """The values of the best offer with a price, and `price_text` if there are several prices: of the offers in the
-    currency and condition of the first, the cheapest that is in stock."""
+    currency and condition of the first that holds now, the cheapest that is in stock."""
     offers = [offer for offer in _list(thing.get("offers")) if isinstance(offer, Mapping)]
-    priced = [found for offer in offers for found in _priced(offer)]
+    priced = [found for offer in offers for found in _priced(offer, now)]
     priced = [one for one in priced if not _is_other_offer(one)] or priced[:1]
+    priced = [one for one in priced if not _is_of_another_time(one, now)] or priced
     if not priced or _amounts(priced[0]) == []:
         first = next(iter(priced or offers), {})
         texts = [text for name in ("lowPrice", "highPrice") if (text := _text(first.get(name)))]
@@ -234,16 +238,20 @@ def _offer(thing: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**best, "price_text": text if lowest < highest else ""}
 
 
-def _priced(offer: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The parts of an offer with a price: itself or the first of its specifications, else each of its own offers."""
+def _priced(offer: Mapping[str, Any], now: str) -> list[Mapping[str, Any]]:
+    """The parts of an offer with a price: itself or the first of its specifications, once for each price, else each of
+    its own offers."""
     specifications = [part for part in _list(offer.get("priceSpecification")) if isinstance(part, Mapping)]
     inner = [part for part in _list(offer.get("offers")) if isinstance(part, Mapping)]
     currencies = [part["priceCurrency"] for part in (*specifications, *inner) if part.get("priceCurrency")]
     named = {"priceCurrency": currencies[0]} if currencies else {}
-    for part in (offer, *sorted(specifications, key=_is_other_price)):
+    specifications.sort(key=lambda part: (_is_other_price(part), _is_of_another_time(part, now)))
+    for part in (offer, *specifications):
         if any(_value(part.get(name)) not in _NO_PRICES for name in ("price", "lowPrice")):
-            return [{**named, **offer, **part}]
-    return [{**named, **offer, **one} for part in inner for one in _priced(part)]
+            # Microdata has a price before and one after a discount: which is which is not said.
+            prices = {str(_value(price)): price for price in _list(part.get("price"))}
+            return [{**named, **offer, **part, "price": price} for price in prices.values()]
+    return [{**named, **offer, **one} for part in inner for one in _priced(part, now)]
 
 
 def _amounts(offer: Mapping[str, Any]) -> list[float]:
@@ -258,6 +266,13 @@ def _amounts(offer: Mapping[str, Any]) -> list[float]:
 def _is_other_offer(offer: Mapping[str, Any]) -> bool:
     """Whether the offer is a lease, or not for everybody."""
     return "Lease" in _text(offer.get("businessFunction")) or not _NOT_FOR_EVERYBODY.isdisjoint(offer.keys())
+
+
+def _is_of_another_time(offer: Mapping[str, Any], now: str) -> bool:
+    """Whether the price will hold or has held, but does not now. Its last day belongs to it."""
+    begins, *ends = (iso_date(_text(offer.get(name))) for name in ("validFrom", "validThrough", "priceValidUntil"))
+    is_over = any(end[:10] < now[:10] for end in ends if end)
+    return now != "" and (is_over or (begins is not None and begins[:10] > now[:10]))
 
 
 def _is_other_price(specification: Mapping[str, Any]) -> bool:

@@ -26,8 +26,15 @@ _HIDDEN = re.compile(
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 """Characters that a terminal would take for a command."""
 _DOTNET_DATE = re.compile(r"/Date\((-?\d+)(?:[+-]\d{4})?\)/\Z")
-_DAYS_FROM, _DAYS_TO = 1900_01_01, 2100_12_31
-"""A number between them is a day such as `20240501`; as seconds since 1970 it would be in August 1970."""
+_COMPACT = re.compile(r"(?=19|20)(\d{8})(?:([0-2]\d[0-5]\d)([0-5]\d)?)?\Z")
+"""Digits of a day such as `20240501`, perhaps with its time; as seconds since 1970 this would be in August 1970."""
+_PARTS = (
+    re.compile(r"\A(?P<y>\d{4})[/.-](?P<m>\d\d?)[/.-](?P<d>\d\d?)(?!\d)"),
+    re.compile(r"\A(?P<d>\d\d?)\.(?P<m>\d\d?)\.(?P<y>\d{4})(?!\d)"),
+)
+"""Days whose parts can have one order only: `05/01/2024` may be in January or in May."""
+_COUNTS_TO = 1e6
+"""Numbers from -1 to it are no seconds since 1970 but a year, a spreadsheet's day, or 0 or -1 for none."""
 _MILLISECONDS_FROM = 1e11
 """Seconds since 1970 stay below this until the year 5138; milliseconds are above it since 1973."""
 
@@ -55,22 +62,26 @@ def scalar_text(value: Any) -> str:
 
 
 def iso_date(value: Any) -> str | None:
-    """ISO 8601 of an ISO text, an HTTP date, or seconds or milliseconds since 1970 (also as `/Date(…)/`, which .NET
-    writes); None for anything else, and for the year 1, which means no date."""
+    """ISO 8601 of an ISO text, an HTTP date, a day such as `1.5.2024` or `2024/5/1`, or seconds or milliseconds since
+    1970 (also as `/Date(…)/`, which .NET writes); None for anything else, and for the year 1, which means no date."""
     if isinstance(value, bool) or value in (None, ""):
         return None
     if isinstance(value, str):
         value = re.sub(r"\s(?:UTC|GMT)\Z", " +0000", _DOTNET_DATE.sub(r"\1", value.strip()))
-    if isinstance(value, int) and _DAYS_FROM <= value <= _DAYS_TO:
-        value = str(value)
+    if isinstance(value, int | float) and -1 <= value < _COUNTS_TO:
+        return None
+    if digits := _COMPACT.match(scalar_text(value)):
+        value = f"{digits[1]}T{digits[2]}{digits[3] or ''}" if digits[2] else digits[1]
     if isinstance(value, int | float) or re.fullmatch(r"\d{9,13}(\.\d+)?", str(value)):
         try:
             seconds = float(value)
             seconds = seconds / 1000 if seconds >= _MILLISECONDS_FROM else seconds
-            return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+            value = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
         except (ValueError, OverflowError, OSError):
             return None
     text = str(value)
+    for parts in _PARTS:
+        text = parts.sub(lambda day: f"{day['y']}-{day['m']:0>2}-{day['d']:0>2}", text)
     if text.startswith("0001"):
         return None
     for read in (date.fromisoformat if len(text) <= 10 else datetime.fromisoformat, parsedate_to_datetime):

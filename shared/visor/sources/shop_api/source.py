@@ -67,7 +67,8 @@ FAILING_MAX = 3
 """Failed pages in a row that count as failures of single pages; with one more, the API itself counts as failed."""
 
 
-CIRCLED = "a page after a full one that is the first one again: nothing counts as missing"
+_AGAIN = "a page after a full one that is {} one again: nothing counts as missing"
+CIRCLED = {name: _AGAIN.format(name) for name in ("the first", "an earlier")}
 
 
 class ShopCollection(NamedTuple):
@@ -98,8 +99,8 @@ class ShopApiSource:
                 raise SettingsError(f"{where}.{key} = {url!r} is not a URL", valid="http://… or https://…") from exc
         self.name = name
         self._config = config
-        self._first = b""
-        """Signature of a collection's first page, if this run read it."""
+        self._first = self._last = b""
+        """Signatures of a collection's first page, if this run read it, and of the page before."""
         self._held: list[Page] = []
         """Pages that could not be read since the last one that could: of the same collection, or of several."""
         self._client = RetryingClient(
@@ -124,7 +125,7 @@ class ShopApiSource:
 
     def read(self, checkpoint: Mapping[str, Any] | None) -> Iterator[Page]:
         """See `visor.sources.contract` for the contract."""
-        self._held, self._first = [], b""
+        self._held, self._first, self._last = [], b"", b""
         collections = self._collections()
         resumed = self._pager.restore(checkpoint) if checkpoint else None
         at = str(checkpoint["collection"]) if checkpoint else ""
@@ -202,7 +203,7 @@ class ShopApiSource:
             if has_shifted:
                 errors.pass_over("rows moved from page to page while they were read: nothing counts as missing")
             checkpoint = self._checkpoint(collection, following, after)
-            is_partial = has_shifted or CIRCLED in errors.passed_over
+            is_partial = has_shifted or any(reason in errors.passed_over for reason in CIRCLED.values())
             yield self._page_of(rows, collection, fetched.url, errors, checkpoint=checkpoint, partial=is_partial)
             if following is None:
                 return
@@ -284,12 +285,15 @@ class ShopApiSource:
         collection: ShopCollection,
         errors: RowErrors,
     ) -> bool:
-        """Whether this page was already read in this run.
+        """Whether this page was already read in this run: the same rows, whatever else an API says of them, such as a
+        time or how often they were viewed.
 
         Many APIs answer a page beyond their last with the last one: an end. One that answers with its first
         page has nothing else, or does not understand the paging parameters: stopping there would lose the rest.
         """
-        signature = hashlib.blake2b(msgspec.json.encode(rows), digest_size=8).digest()
+        keys = [self._mapping.key(row) for row in rows]
+        are_named = all(keys) and len(set(keys)) == len(keys)
+        signature = hashlib.blake2b(msgspec.json.encode(keys if are_named else rows), digest_size=8).digest()
         repeated = bool(rows) and signature in signatures
         if repeated and len(signatures) == 1 and position.pages == 1:
             if self._pager.is_doubtful(position) or self._config.paging.style in ("cursor", "next"):
@@ -299,10 +303,11 @@ class ShopApiSource:
                     remedy=f'Correct [sources.{self.name}.paging], or set its style = "none" if there is only one page',
                 )
             errors.pass_over("a second page that is the first one again: taken for the only one")
-        elif repeated and signature == self._first and self._pager.is_doubtful(position):
-            errors.pass_over(CIRCLED)
+        elif repeated and self._pager.is_doubtful(position) and (signature == self._first or signature != self._last):
+            errors.pass_over(CIRCLED["the first" if signature == self._first else "an earlier"])
         if not position.pages:
             self._first = signature
+        self._last = signature
         signatures.add(signature)
         return repeated
 

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 from visor.errors import DropItem
 from visor.schema.items import Item
 from visor.sources.contract import RowErrors
-from visor.sources.parse.item import make_item, resolve_url
+from visor.sources.parse.item import date_of, make_item, resolve_url
 from visor.sources.parse.price import PriceReader
-from visor.sources.parse.text import TITLE_LENGTH_MAX, iso_date, plain_text
+from visor.sources.parse.text import TITLE_LENGTH_MAX, plain_text
 from visor.sources.site.frontier import Frontier, Shown, Visit
 from visor.sources.site.page import SitePage
 from visor.sources.site.pictures import Picture
@@ -187,7 +187,7 @@ class PageItems:
             currency=money.currency,
             collection=plain_text(said.get("product_type"), 200) or page.breadcrumb,
             country=self._country,
-            date=iso_date(said.get("date")),
+            date=date_of(row.key, said.get("date"), errors),
             licence=plain_text(said.get("licence"), 200) or self._licence,
             author=plain_text(said.get("author"), 200) or None,
             group=said.get("item_group_id") or None,

@@ -76,7 +76,7 @@ def read_page(fetched: Fetched, *, now: str = "") -> SitePage:
     such, whatever encoding it declares; in any other page, bytes that do not fit are Windows-1252.
 
     Args:
-        now: Time in ISO 8601, for pages that ask not to be indexed after some day.
+        now: Time in ISO 8601, for pages that ask not to be indexed after some day, and for offers.
     """
     encoding, text = _decoded(fetched)
     robots = asked_of_robots(fetched.robots, now)
@@ -95,8 +95,8 @@ def read_page(fetched: Fetched, *, now: str = "") -> SitePage:
     left_out: Counter[str] = Counter()
     text = visible_text(document)
     is_hidden = not robots.isdisjoint({"noindex", "noimageindex"})
-    described, shared = tuple(_described(structured)), _shared(document)
-    if shared and not described and len(alone := product_rows(structured)) == 1:
+    described, shared = tuple(_described(structured, now)), _shared(document)
+    if shared and not described and len(alone := product_rows(structured, now)) == 1:
         # A product without its own picture has the page's picture for sharing.
         shared = {**shared, **alone[0]}
     return SitePage(
@@ -209,9 +209,9 @@ def _as_json_ld(item: Any) -> Any:
     return item
 
 
-def _described(structured: list[Any]) -> list[dict[str, Any]]:
+def _described(structured: list[Any], now: str) -> list[dict[str, Any]]:
     """Products, else images that the page describes."""
-    rows = [row for row in product_rows(structured) if row.get("image_link")]
+    rows = [row for row in product_rows(structured, now) if row.get("image_link")]
     if not rows:
         kinds = ("ImageObject", "Photograph", "Painting", "VisualArtwork", "Sculpture", "Drawing", "Poster", "CoverArt")
         found = things(structured, *kinds, outside=("Organization", "Person", "Brand", "Product", "Review"))

@@ -175,7 +175,7 @@ class SiteSource:
         state.add(self._start, 0)
         named = self._config.sitemaps if self._config.sitemaps is not None else tuple(robots.sitemaps)
         promised = bool(named) or self._config.sitemaps is not None
-        listed = [urljoin(self._start, url) for url in (named if promised else ("/sitemap.xml",))]
+        listed = [absolute(url, self._start) or url for url in (named if promised else ("/sitemap.xml",))]
         if not promised:
             # A sitemap that existed before is reported if it is missing, as if it were promised.
             state.see(listed[0])

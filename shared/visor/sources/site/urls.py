@@ -14,6 +14,7 @@ PARAMETERS_NAMED_MAX = 4
 
 _TRACKING = re.compile(
     r"(?:utm_\w+|mtm_\w+|pk_(?:campaign|kwd|keyword|source|medium|content|cid|vid)|gclid|gbraid|wbraid|fbclid|msclkid"
+    r"|srsltid|gad_\w+|gclsrc|ttclid|twclid|mkt_tok|_hsenc|_hsmi|irclickid|sscid|pr_(?:prod_strat|rec_id|rec_pid|ref_pid|seq)"
     r"|yclid|dclid|mc_[ce]id|igshid|_ga|_gl|ref_|s_cid|phpsessid|jsessionid|aspsessionid\w*|cfid|cftoken|osCsid|zenid"
     r"|(?:s|sess|session_?)id=[0-9a-z]{20,}|spm=\w+(?:\.\w+){2,})(?:[=&]|\Z)",
     re.IGNORECASE,

@@ -65,13 +65,21 @@ def parse_playlist(data: bytes, url: str) -> HlsPlaylist:
     best = [variant for variant in variants if variant[0] == max(variants)[0]]
     return HlsPlaylist(
         segments=tuple(
-            HlsSegment(url=urljoin(url, segment.uri), sequence=first + at, seconds=_seconds(segment.duration))
+            HlsSegment(url=_joined(url, segment.uri), sequence=first + at, seconds=_seconds(segment.duration))
             for at, segment in enumerate(parsed.segments)
             if segment.uri and not segment.gap_tag
         ),
         ended=parsed.is_endlist or parsed.playlist_type == "vod",
-        variant=urljoin(url, min(best)[-1]) if best else None,
+        variant=_joined(url, min(best)[-1]) if best else None,
     )
+
+
+def _joined(url: str, uri: str) -> str:
+    """What a playlist names, as a URL; as it is written if it cannot be one: then only fetching it fails."""
+    try:
+        return urljoin(url, uri)
+    except ValueError:
+        return uri
 
 
 def _seconds(duration: float | None) -> float:

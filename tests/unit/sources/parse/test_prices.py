@@ -125,6 +125,11 @@ def test_prices_are_read_as_people_write_them(value: object, amount: float, curr
         "12.05.2026",
         "99¢",
         "99p",
+        "(5.00)",
+        "($5.00)",
+        "(5.00) USD",
+        "5.00-",
+        "5,00 - €",
         "$1.2M",
         "2 Mio. €",
         "10x de R$ 49,90",
@@ -230,6 +235,35 @@ def test_the_text_knows_its_currency_better_than_the_catalogue() -> None:
     assert parse_price("5 USD", "EUR") == (5, "USD")
     assert parse_price("5", "€") == (5, "EUR")
     assert parse_price("$5", "cad") == (5, "CAD")
+
+
+@pytest.mark.parametrize(
+    ("value", "named", "currency"),
+    [
+        ("$5", "EUR", None),
+        ("from $5", "EUR", None),
+        ("kr 5", "USD", None),
+        ("¥500", "CNY", "CNY"),
+        ("¥500", "EUR", None),
+        ("Rs. 5", "PKR", "PKR"),
+        ("Rs. 5", "GBP", None),
+        ("﷼ 129", "SAR", "SAR"),
+        ("﷼ 129", "USD", None),
+        ("₿ 0.5", "USD", None),
+        ("৳ 129", "USD", "BDT"),
+        ("GH₵ 120", "USD", "GHS"),
+        ("RD$1,299.00", "USD", "DOP"),
+        ("AR$ 1.290,00", "USD", "ARS"),
+        ("U$S 129", "ARS", "USD"),
+        ("$5 per piece", "MXN", "MXN"),
+    ],
+)
+def test_a_sign_is_not_of_a_currency_that_others_have(value: str, named: str, currency: str | None) -> None:
+    assert parse_price(value, named)[1] == currency
+    errors = RowErrors()
+    assert PriceReader().read("k", value, named, errors).currency == currency
+    said = [f"price {value!r} has another sign than {named}: its currency is left out"] if currency is None else []
+    assert [failure.reason for failure in errors.sample] == said
 
 
 @pytest.mark.parametrize(("currency", "amount"), [("EUR", 12.99), ("JPY", 1299), ("KWD", 1.299), (None, 12.99)])

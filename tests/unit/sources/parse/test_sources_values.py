@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from visor.errors import SettingsError
+from visor.schema.attributes import number_of
 from visor.sources.parse.text import country_code, iso_date, plain_text, scalar_text
 from visor.sources.secrets import Secrets
 
@@ -38,10 +39,40 @@ from visor.sources.secrets import Secrets
         ("1 Jan 99999999999999999999 00:00:00", None),
         ("Wed, 01 May 2024 10:00:00 +99999999999999", None),
         (10**400, None),
+        (2024, None),
+        (0, None),
+        (-1, None),
+        (45413, None),
+        (20240501.0, "2024-05-01"),
+        (20240501100000, "2024-05-01T10:00:00"),
+        ("202405011000", "2024-05-01T10:00:00"),
+        (-62135596800, None),
+        (-1_000_000_000, "1938-04-24T22:13:20Z"),
+        ("2024/5/1", "2024-05-01"),
+        ("2024-5-1 10:00", "2024-05-01T10:00:00"),
+        ("1.5.2024", "2024-05-01"),
+        ("01.05.2024 10:00", "2024-05-01T10:00:00"),
+        ("05/01/2024", None),
     ],
 )
 def test_dates(value: object, date: str | None) -> None:
     assert iso_date(value) == date
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("12.5 kg", 12.5),
+        ("1.234,50", 1234.5),
+        ("1,250 g", 1250),
+        ("0,750 kg", 0.75),
+        ("-0,125", -0.125),
+        ("٠,١٢٥", 0.125),
+        ("½", None),
+    ],
+)
+def test_numbers_of_attributes(text: str, number: float | None) -> None:
+    assert number_of(text) == number
 
 
 @pytest.mark.slow

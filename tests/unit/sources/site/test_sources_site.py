@@ -425,6 +425,12 @@ def test_urls() -> None:
         ("/v?z=1&a=2&sig=abc#top", "/v?z=1&a=2&sig=abc", "/v?z=1&a=2&sig=abc"),
         ("/fiche.php?ref=AB1&sid=12&spm=3&pk_id=4", "/fiche.php?ref=AB1&sid=12&spm=3&pk_id=4", None),
         ("/a;jsessionid=7?x=1&utm_source=y&gclid=9", "/a;jsessionid=7?x=1&utm_source=y&gclid=9", "/a?x=1"),
+        (
+            "/a?pr_prod_strat=e5&pr_rec_id=7f&pr_ref_pid=1&pr_seq=uniform&v=2",
+            "/a?pr_prod_strat=e5&pr_rec_id=7f&pr_ref_pid=1&pr_seq=uniform&v=2",
+            "/a?v=2",
+        ),
+        ("/a?pr_id=1&srsltid=AfmBOo", "/a?pr_id=1&srsltid=AfmBOo", "/a?pr_id=1"),
         ("/a?sid=0a1b2c3d4e5f60718293", "/a?sid=0a1b2c3d4e5f60718293", "/a"),
         ("/a?spm=a2g0o.home.0.0&PHPSESSID=1", "/a?spm=a2g0o.home.0.0&PHPSESSID=1", "/a"),
     ],

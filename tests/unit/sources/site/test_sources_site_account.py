@@ -480,6 +480,13 @@ def test_a_promised_sitemap_that_lists_nothing_in_no_form_is_told(said: str) -> 
     assert not [failure for page in empty for failure in page.failed]
 
 
+@pytest.mark.parametrize("address", ["http://[::1/map.xml", "http://:x/map.xml", "ftp://shop.example/map.xml"])
+def test_an_address_of_a_sitemap_that_is_none_fails_for_itself(address: str) -> None:
+    (page,) = crawl({"/robots.txt": f"Sitemap: {address}", "/": image("a")})[0]
+    assert paths([page]) == {"/a.jpg"}
+    assert [(failure.key, failure.unread) for failure in page.failed] == [(address, True)]
+
+
 def test_an_index_of_sitemaps_may_be_written_as_if_these_were_pages() -> None:
     def make(server: Server) -> dict[str, Any]:
         one = {"/sitemap.xml": sitemap(f"{server.url}/one.xml", f"{server.url}/missing.xml", f"{server.url}/b")}

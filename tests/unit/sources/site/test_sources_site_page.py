@@ -10,6 +10,7 @@ import pytest
 from tests.unit.sources.site.test_sources_site import crawl, html, items_of
 
 from visor.http.fetch import Fetched
+from visor.sources.parse.schema_org import graph, product_rows
 from visor.sources.site.page import SitePage, asked_of_robots, read_page
 from visor.sources.site.pictures import srcset_candidates
 
@@ -383,6 +384,8 @@ def test_the_price_of_a_product(offers: Any, price: Any, currency: str | None) -
         ({"offers": [{"price": 5, "priceCurrency": "EUR"}, {"price": "3", "priceCurrency": "EUR"}]}, "3–5 EUR"),
         ([{"price": 1299.5}, {"price": 1234567.89}], "1299.5–1234567.89"),
         ({"lowPrice": "3,50", "highPrice": "4,50 €"}, "3,50–4,50 €"),
+        ({"price": ["29.99", "19.99"], "priceCurrency": "EUR"}, "19.99–29.99 EUR"),
+        ({"price": ["3", 3]}, None),
         ({"lowPrice": "3", "highPrice": "3"}, None),
         ({"price": "3"}, None),
     ],
@@ -392,6 +395,23 @@ def test_the_lowest_of_several_prices_is_told_as_such(offers: Any, text: str | N
     assert row.get("price_text") == text
     pages, _ = crawl({"/": html(script({**THING, "offers": offers}))})
     assert items_of(pages)[0].extra.get("price_text") == text
+
+
+@pytest.mark.parametrize(
+    ("offers", "price"),
+    [
+        ([{"price": 3, "validThrough": "2020-01-01"}, {"price": 5}], 5),
+        ([{"price": 3, "priceValidUntil": "2020-01-01"}, {"price": 5, "priceValidUntil": "2999-01-01"}], 5),
+        ([{"price": 3, "validFrom": "2999-01-01T00:00:00Z"}, {"price": 5, "validFrom": "2020-01-01"}], 5),
+        ([{"price": 3, "validThrough": "2026-05-08"}, {"price": 5}], 3),
+        ([{"price": 3, "priceValidUntil": "2020-01-01"}], 3),
+        ([{"price": 3, "validThrough": "soon"}, {"price": 5}], 3),
+        ({"priceSpecification": [{"price": 3, "validThrough": "2020-01-01"}, {"price": 5}]}, 5),
+    ],
+)
+def test_a_price_of_another_time_counts_if_there_is_no_other(offers: Any, price: int) -> None:
+    (row,) = product_rows(graph({**THING, "offers": offers}), "2026-05-08T12:00:00+00:00")
+    assert row["price"] == price
 
 
 def test_a_variant_has_the_page_that_its_offer_names() -> None:
