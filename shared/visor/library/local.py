@@ -120,7 +120,7 @@ class LocalIndex(Index):
             named = name or str(keys.get("kind"))
             opened = app.named_source(source, limit) if isinstance(source, str) else app.open_source(named, keys, limit)
         except NotConfigured as exc:
-            raise SettingsError(f"Source '{named}': {exc.reason}") from exc
+            raise SettingsError(f"Source '{named}': {exc.reason}", valid=exc.valid, remedy=exc.remedy) from exc
         if not (isinstance(named, str) and is_source_name(named)):
             raise SettingsError(f"{named!r:.200} cannot name a source", valid=SOURCE_NAMES)
         app.remember(opened.name, keys or app.configuration.entry(opened.name).own)

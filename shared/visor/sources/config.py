@@ -126,7 +126,7 @@ class SourcesFile:
         try:
             return open_source(name, entry.own, context)
         except NotConfigured as exc:
-            raise self._file.error_at(f"sources.{name}", exc.reason) from exc
+            raise self._file.error_at(f"sources.{name}", exc.reason, valid=exc.valid, remedy=exc.remedy) from exc
         except SettingsError as exc:
             raise self._file.located(exc, f"sources.{name}") from exc
 
