@@ -169,6 +169,13 @@ def test_a_pillow_image_of_any_mode_is_what_its_file_is(mode: str) -> None:
         (b"no image", {}, visor.UndecodableImage, "8 bytes"),
         (b"", {"k": 0}, visor.BadRequest, "k of the search is 0. Valid: a whole number"),
         (b"", {"mode": "slow"}, visor.BadRequest, 'mode of the search is "slow"'),
+        (
+            b"",
+            {"box": (0, 0, 1)},
+            visor.BadRequest,
+            r"box of the search is \[0,0,1\]. Valid: a list of 4 \(each a number",
+        ),
+        (b"", {"exclude": [(0, 0)]}, visor.BadRequest, r"exclude.* is \[0,0\]. Valid: a list \(each a list of 4 "),
         (b"", {"colour": "red"}, visor.BadRequest, "colour is not a key of the search"),
         (np.ones(3), {}, visor.BadRequest, "vector has 6 bytes"),
         (np.zeros(3328), {}, visor.BadRequest, "all zeros"),
