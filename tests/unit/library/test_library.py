@@ -337,6 +337,46 @@ def test_the_key_is_sent() -> None:
     assert seen == ["secret", None]
 
 
+@pytest.mark.parametrize("status", ["301 Moved", "302 Found", "303 See Other", "307 Temporary Redirect"])
+def test_a_redirect_keeps_method_and_body_and_takes_the_key_to_no_other_server(status: str) -> None:
+    """As a GET, a deletion is answered with the item: `delete` returned as if it was gone."""
+    seen: list[tuple[str, str, bytes, str | None]] = []
+
+    def application(environ: dict, start_response: Callable) -> list[bytes]:
+        path, method = environ["PATH_INFO"], environ["REQUEST_METHOD"]
+        body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        seen.append((method, path, body, environ.get("HTTP_X_VISOR_KEY")))
+        if path.startswith("/old"):
+            start_response(status, [("Location", path.removeprefix("/old"))])
+        elif path.startswith("/other"):
+            start_response(status, [("Location", server.address.replace("127.0.0.1", "localhost") + "/v1/stats")])
+        else:
+            start_response("200 OK", [])
+        return [b'{"accepted": 1, "items": []}']
+
+    server = Server(application).start()
+    with visor.connect(f"{server.address}/old", key="the owner's") as index:
+        index.delete("0" * 32)
+        index.add([{"key": "a", "image_url": "https://shop.example/a.jpg"}])
+    with (
+        visor.connect(f"{server.address}/other", key="the owner's") as index,
+        pytest.raises(
+            visor.RequestError, match=r"redirects to http://localhost.* If you trust that server, connect to"
+        ),
+    ):
+        index.stats()
+    server.stop()
+    assert [(method, path) for method, path, *_ in seen] == [
+        ("DELETE", "/old/v1/items/" + "0" * 32),
+        ("DELETE", "/v1/items/" + "0" * 32),
+        ("POST", "/old/v1/items"),
+        ("POST", "/v1/items"),
+        ("GET", "/other/v1/stats"),
+    ]
+    assert seen[3][2] == seen[2][2] != b""
+    assert {key for *_, key in seen} == {"the owner's"}
+
+
 def test_an_item_that_is_none_is_refused(index: visor.Index) -> None:
     wrong: list[Any] = [{"key": "a", "colour": "red"}, "photo.jpg", {"key": ""}, visor.PushItem(key=5, image_url=5)]  # type: ignore[arg-type]
     for item in wrong:
