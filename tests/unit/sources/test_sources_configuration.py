@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 from tests.unit.sources.catalogue_server import context_for
 
+from visor.app import App
 from visor.cli.main import cli
 from visor.errors import NotConfigured, SettingsError, SourceError
 from visor.ingest.crawl import Crawl
@@ -217,6 +218,25 @@ def test_a_missing_library_concerns_only_the_sources_that_need_it(monkeypatch: p
             SettingsError, match=r"(?s)line 26: .*'site' cannot be loaded.*pip install 'visor-search\[site\]'"
         ):
             configuration.open("web", context)
+
+
+def test_a_function_reads_a_source_that_is_switched_off_and_whose_plug_in_it_does_not_have(tmp_path: Path) -> None:
+    """docs/deploy.md: such a source may stay with `enabled = false`."""
+    file = tmp_path / "visor.toml"
+    file.write_text(TEXT + '[sources.web]\nkind = "elsewhere"\nurl = "https://e.org"\nenabled = false\n')
+    with App(Settings(home=tmp_path, backend="gcp", config=file)) as app:
+        assert not app.configuration.entry("web").common.enabled
+    with (
+        App(Settings(home=tmp_path, config=file)) as app,
+        pytest.raises(SettingsError, match="'elsewhere' is not a kind of source"),
+    ):
+        app.configuration  # noqa: B018
+    file.write_text(file.read_text().replace("enabled = false\n", "", 2))
+    with (
+        App(Settings(home=tmp_path, backend="gcp", config=file)) as app,
+        pytest.raises(SettingsError, match="'elsewhere' is not a kind of source"),
+    ):
+        app.configuration  # noqa: B018
 
 
 PLUG_INS = """
