@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 import re
 import threading
 from typing import Any, NoReturn, TypeVar
@@ -61,12 +62,25 @@ class RemoteIndex(Index):
         try:
             if not httpx.URL(url).host:
                 raise httpx.InvalidURL("it names no host")
-            self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout_s)
+            self._client = httpx.Client(base_url=url, headers=headers, timeout=timeout_s)
         except httpx.InvalidURL as exc:
             found = f"{url!r:.200} is not the URL of a server: {exc}"
             raise BadRequest(found, valid=valid, remedy="Correct it") from exc
+        self._process, self._inherited = os.getpid(), list[httpx.Client]()
         self._lock = threading.Lock()
         self._handles: LRUCache[bytes, str] = LRUCache(HANDLES_KEPT)
+
+    @property
+    def _http(self) -> httpx.Client:
+        """The connections; in a process that was forked its own: on the parent's it could read the parent's answers."""
+        theirs = self._client
+        if self._process != os.getpid():
+            self._inherited.append(theirs)
+            self._client = httpx.Client(base_url=theirs.base_url, headers=theirs.headers, timeout=theirs.timeout)
+            self._process = os.getpid()
+            if theirs.is_closed:
+                self._client.close()
+        return self._client
 
     def close(self) -> None:
         self._http.close()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -263,6 +265,57 @@ def test_a_closed_index_says_so(home: Path, server: Server) -> None:
         for call in (index.stats, lambda: index.search(text="red"), lambda: index.get("0" * 32)):  # noqa: B023
             with pytest.raises(visor.BadRequest, match="The index is closed"):
                 call()
+
+
+FORKED = """
+import os, sys, threading, visor
+from visor.web.site import Server
+
+home, picture, another = sys.argv[1:]
+ports = []
+
+def application(environ, start_response):
+    ports.append(environ["REMOTE_PORT"])
+    start_response("202 Accepted", [])
+    return [b'{"accepted": 1}']
+
+server = Server(application).start()
+local, remote = visor.open(home, name="small"), visor.connect(server.address)
+best = local.search(picture, k=1)[0]
+remote.delete("0" * 32)
+child = os.fork()
+if child == 0:
+    with local, remote:
+        remote.delete("0" * 32)
+        os._exit(local.search(another, k=1)[0].verdict != "exact")
+hangs = threading.Timer(30, os.kill, (child, 9))
+hangs.start()
+_, status = os.waitpid(child, 0)
+hangs.cancel()
+assert status == 0, status
+assert local.search(picture, k=1)[0] == best
+remote.delete("0" * 32)
+server.stop()
+assert ports[0] == ports[2] != ports[1], ports
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
+def test_a_forked_process_answers_and_leaves_the_parents_connections_alone(home: Path, folder: Path) -> None:
+    """As in a pool of workers: the search of the child never ended."""
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-c",
+        FORKED,
+        str(home),
+        str(folder / "warm" / "red.png"),
+        str(folder / "cold" / "blue.png"),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
 
 
 def test_an_item_is_added_shown_and_deleted(home: Path, folder: Path) -> None:
