@@ -216,7 +216,7 @@ class App:
         """The owner's visor.toml and, on this machine, the sources that the index remembers."""
         from visor.sources.config import SourcesFile
 
-        configuration = SourcesFile.load(self.settings.config)
+        configuration = SourcesFile.load(self.settings.config, is_deployed=self.settings.backend == "gcp")
         self._known = self._remembered
         for name, own, _ in self._known:
             if own is not None:

@@ -113,7 +113,8 @@ def in_words(hint: Any) -> str:
     if origin in (Union, types.UnionType):
         return " or ".join(in_words(part) for part in args if part is not type(None))
     if origin in (tuple, list):
-        return f"a list (each {in_words(args[0])})"
+        count = f" of {len(args)}" if origin is tuple and ... not in args else ""
+        return f"a list{count} (each {in_words(args[0])})"
     if origin is dict:
         return f"a table (each {in_words(args[1])})"
     if origin is Annotated:

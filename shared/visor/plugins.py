@@ -1,4 +1,4 @@
-"""Finds what is installed of one group of entry points: kinds of sources, or models."""
+"""Finds and loads what is installed of one group of entry points: kinds of sources, models, or commands."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import functools
 import sys
 from collections.abc import Iterable
 from importlib.metadata import EntryPoint, EntryPoints, entry_points
+from typing import Any
 
 from visor.errors import SettingsError
 
@@ -30,6 +31,22 @@ def plugins(group: str, what: str, found: Iterable[EntryPoint] | None = None) ->
                 remedy="Uninstall one of them, or rename its entry point in its pyproject.toml",
             )
     return dict(sorted(by_name.items()))
+
+
+def load(entry: EntryPoint, what: str) -> Any:
+    """The object of an entry point. `what` as in `plugins`.
+
+    Raises:
+        SettingsError: It cannot be loaded; the cause is what its package raised.
+    """
+    package = entry.dist.name if entry.dist else "an unknown package"
+    try:
+        return entry.load()
+    except Exception as exc:
+        raise SettingsError(
+            f"The {what} {entry.name!r} of {package} cannot be loaded: {type(exc).__name__}: {exc}",
+            remedy=f"Install another version of {package}, or uninstall it",
+        ) from exc
 
 
 def installed(group: str) -> EntryPoints:

@@ -7,14 +7,15 @@ import os
 import shutil
 import sys
 from errno import EDQUOT, EIO, ENOSPC, EROFS
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from io import TextIOWrapper
 from typing import Any
 
 import click
 
 from visor import __version__
-from visor.errors import VisorError
+from visor.errors import SettingsError, VisorError
+from visor.plugins import load
 
 COMMANDS = {
     "backup": ("serve", "Copy the index into a file while it is in use."),
@@ -64,7 +65,7 @@ class LazyGroup(click.Group):
             module = importlib.import_module(f"visor.cli.{COMMANDS[cmd_name][0]}")
             command = getattr(module, cmd_name + "_command")
         else:
-            command = next((found.load() for found in entry_points(group=PLUGINS, name=cmd_name)), None)
+            command = next((_plugin(found) for found in entry_points(group=PLUGINS, name=cmd_name)), None)
         assert command is None or isinstance(command, click.Command)
         return command
 
@@ -80,7 +81,23 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
         if plugins := entry_points(group=PLUGINS):
             with formatter.section("Commands of other packages"):
-                formatter.write_dl(sorted((found.name, found.load().get_short_help_str()) for found in plugins))
+                formatter.write_dl(sorted((found.name, _help_of(found)) for found in plugins))
+
+
+def _plugin(entry: EntryPoint) -> click.Command:
+    """The command of another package. Raises `SettingsError` if it cannot be loaded or is none."""
+    command = load(entry, "command")
+    if not isinstance(command, click.Command):
+        found = f"The command {entry.name!r} is a {type(command).__name__}: {entry.value}"
+        raise SettingsError(found, valid="A click.Command", remedy="Tell the author of its package, or uninstall it")
+    return command
+
+
+def _help_of(entry: EntryPoint) -> str:
+    try:
+        return _plugin(entry).get_short_help_str()
+    except SettingsError as exc:
+        return exc.found
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from visor.errors import Conflict, FormatError, QuotaReached, SourceError, VisorError
+from visor.errors import Conflict, FormatError, NotConfigured, QuotaReached, SourceError, VisorError
 from visor.http.url_policy import host_of
 from visor.ingest.request_budget import RequestBudget
 from visor.ingest.run_record import RunRecord
@@ -110,7 +110,7 @@ class Crawl:
             self.record.why.append(f"postponed: {exc}")
             state = "postponed"
         except VisorError as exc:
-            if isinstance(exc, SourceError) and not exc.found.startswith("Source "):
+            if isinstance(exc, SourceError | NotConfigured) and not exc.found.startswith("Source "):
                 found = f"Source '{self.source.name}': {exc.found}"
                 VisorError.__init__(exc, found, valid=exc.valid, remedy=exc.remedy)
             self.record.why.append(str(exc))
@@ -201,7 +201,7 @@ class Crawl:
         if page.partial or page.failed_more:
             # Rows that failed without a key may be items that are still listed: no item may count as missing.
             self.seen.advance(partial=True)
-        page = checked_page(page, self.attributes)
+        page = checked_page(page, self.source.name, self.attributes)
         # If the last run stopped within a page, it took those items of the page that this pass has seen.
         left = tuple(item for item in page.items if not (self._resumes and self.seen.has_seen(item)))
         some = left[: self.limit - self.record.counts["seen"]] if self.limit else left

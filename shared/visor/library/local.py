@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ from visor.errors import BadRequest, NotConfigured, NothingToCompare, SettingsEr
 from visor.ingest.worker import Worker
 from visor.library.index import Index, Progress, SearchResult, closed, id_of
 from visor.schema.collections import FAILURES, ITEMS
-from visor.schema.items import CrawlRun, Item
+from visor.schema.items import CrawlRun, IndexedItem, Item
 from visor.schema.push import PushAnswer, PushedItem, PushItem
 from visor.schema.search import CompareAnswer, CompareRequest, SearchRequest
 from visor.search.request import given_path, plain
@@ -64,22 +65,40 @@ class LocalIndex(Index):
         # The next search has to find added items.
         self._settings = msgspec.structs.replace(settings, freshness_s=0.0, audit_rate=0.0)
         self._opened: App | None = App(self._settings)
+        self._process, self._inherited = os.getpid(), list[App]()
 
     @property
     def _app(self) -> App:
+        self._leave_parent()
         if self._opened is None:
             raise closed()
         return self._opened
 
+    def _leave_parent(self) -> None:
+        """In a process that was forked: open the index anew. The parent's threads, which a search waits for, are not
+        here, and its connections are not to be used or closed by two."""
+        if self._process != os.getpid():
+            self._process = os.getpid()
+            self.__dict__.pop("_active", None)
+            if self._opened is not None:
+                self._inherited.append(self._opened)
+                self._opened = App(self._settings)
+
     def close(self) -> None:
+        self._leave_parent()
         opened, self._opened = self._opened, None
-        self.__dict__.pop("_serving", None)
+        self.__dict__.pop("_active", None)
         if opened is not None:
             opened.close()
 
-    @cached_property
+    @property
     def _serving(self) -> ActiveIndex:
-        return self._app.serving(lambda indexed: indexed.item.image_url)
+        self._leave_parent()
+        return self._active
+
+    @cached_property
+    def _active(self) -> ActiveIndex:
+        return self._app.serving(_url_of)
 
     def _search(self, request: SearchRequest, upload: bytes | None) -> SearchResult:
         return SearchResult(**msgspec.structs.asdict(self._serving().search(request, upload)))
@@ -120,7 +139,7 @@ class LocalIndex(Index):
             named = name or str(keys.get("kind"))
             opened = app.named_source(source, limit) if isinstance(source, str) else app.open_source(named, keys, limit)
         except NotConfigured as exc:
-            raise SettingsError(f"Source '{named}': {exc.reason}") from exc
+            raise SettingsError(f"Source '{named}': {exc.reason}", valid=exc.valid, remedy=exc.remedy) from exc
         if not (isinstance(named, str) and is_source_name(named)):
             raise SettingsError(f"{named!r:.200} cannot name a source", valid=SOURCE_NAMES)
         app.remember(opened.name, keys or app.configuration.entry(opened.name).own)
@@ -203,6 +222,10 @@ class LocalIndex(Index):
             return msgspec.structs.replace(pushed, state="refused", reason=failure.data["reason"])
 
         return msgspec.structs.replace(answer, items=tuple(map(outcome, answer.items)))
+
+
+def _url_of(indexed: IndexedItem) -> str:
+    return indexed.item.image_url
 
 
 def _embed(app: App, count: int, progress: Progress | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 import re
 import threading
 from typing import Any, NoReturn, TypeVar
@@ -26,6 +27,7 @@ T = TypeVar("T", bound=Record)
 HANDLES_KEPT = 256
 """Pictures whose handles are remembered, by their checksums."""
 TIMEOUT_MAX_S = 86_400
+REDIRECTS_MAX = 5
 JSON, LINES = {"Content-Type": "application/json"}, {"Content-Type": "application/x-ndjson"}
 
 
@@ -60,12 +62,25 @@ class RemoteIndex(Index):
         try:
             if not httpx.URL(url).host:
                 raise httpx.InvalidURL("it names no host")
-            self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout_s, follow_redirects=True)
+            self._client = httpx.Client(base_url=url, headers=headers, timeout=timeout_s)
         except httpx.InvalidURL as exc:
             found = f"{url!r:.200} is not the URL of a server: {exc}"
             raise BadRequest(found, valid=valid, remedy="Correct it") from exc
+        self._process, self._inherited = os.getpid(), list[httpx.Client]()
         self._lock = threading.Lock()
         self._handles: LRUCache[bytes, str] = LRUCache(HANDLES_KEPT)
+
+    @property
+    def _http(self) -> httpx.Client:
+        """The connections; in a process that was forked its own: on the parent's it could read the parent's answers."""
+        theirs = self._client
+        if self._process != os.getpid():
+            self._inherited.append(theirs)
+            self._client = httpx.Client(base_url=theirs.base_url, headers=theirs.headers, timeout=theirs.timeout)
+            self._process = os.getpid()
+            if theirs.is_closed:
+                self._client.close()
+        return self._client
 
     def close(self) -> None:
         self._http.close()
@@ -147,7 +162,7 @@ class RemoteIndex(Index):
         if self._http.is_closed:
             raise closed()
         try:
-            response = self._http.request(method, f"v1/{path}", **content)
+            response = self._request(method, f"v1/{path}", **content)
             if response.is_error:
                 raise error_of(response)
             return msgspec.json.decode(response.content, type=kind)
@@ -158,6 +173,19 @@ class RemoteIndex(Index):
         except msgspec.DecodeError as exc:
             found = f"{self._http.base_url} does not answer as Visor does: {exc}"
             raise RequestError(found, remedy="Correct the URL, or install the server's version of Visor") from exc
+
+    def _request(self, method: str, url: str | httpx.URL, **content: Any) -> httpx.Response:
+        """The response behind the server's own redirects, as from http to https. Each is asked with the same method and
+        body: a GET in place of them would be answered, too. Another server is sent neither key nor pictures."""
+        for _ in range(REDIRECTS_MAX):
+            response = self._http.request(method, url, **content)
+            if response.next_request is None:
+                return response
+            here, url = response.url, response.next_request.url
+            if url.host != here.host or (url.scheme, url.port) not in ((here.scheme, here.port), ("https", None)):
+                found, valid = f"{self._http.base_url} redirects to {url.copy_with(query=None)}", "The server's own URL"
+                raise RequestError(found, valid=valid, remedy="If you trust that server, connect to its URL")
+        raise httpx.TooManyRedirects(f"more than {REDIRECTS_MAX} redirects")
 
 
 def _whole(request: T, upload: bytes | None) -> T:

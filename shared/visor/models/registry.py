@@ -12,6 +12,7 @@ from importlib.metadata import EntryPoint
 from visor.errors import SettingsError
 from visor.models.description import ModelDescription, Package
 from visor.models.owner import owner_models
+from visor.plugins import load as load_plugin
 from visor.plugins import plugins
 from visor.settings import Settings
 
@@ -42,14 +43,8 @@ def load(entry: EntryPoint) -> ModelDescription:
     Raises:
         SettingsError: It cannot be loaded, or is not a model of that name.
     """
+    model = load_plugin(entry, "model")
     package = entry.dist.name if entry.dist else "an unknown package"
-    try:
-        model = entry.load()
-    except Exception as exc:
-        raise SettingsError(
-            f"The model {entry.name!r} of {package} cannot be loaded: {type(exc).__name__}: {exc}",
-            remedy=f"Install another version of {package}, or uninstall it",
-        ) from exc
     if not isinstance(model, ModelDescription) or model.name != entry.name:
         found = f"one named {model.name!r}" if isinstance(model, ModelDescription) else f"a {type(model).__name__}"
         raise SettingsError(

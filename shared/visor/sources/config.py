@@ -31,7 +31,7 @@ from visor.schema.attributes import ATTRIBUTES_MAX, TYPES, AttributeType
 from visor.schema.items import Record
 from visor.schema.search import FACETS
 from visor.sources.contract import Source, SourceContext
-from visor.sources.registry import open_source, source_class
+from visor.sources.registry import kinds, open_source, source_class
 from visor.sources.secrets import Secrets
 
 PUSHED = "push"
@@ -84,23 +84,26 @@ class SourcesFile:
     Args:
         text: The file's content.
         path: Its name, for errors.
+        is_deployed: It was written for another machine, whose plug-ins are not here: a source that is switched off may
+            be of a kind that is not installed.
 
     Raises:
         SettingsError: It is not valid; names the line and the key, and states valid values.
     """
 
-    def __init__(self, text: str, path: str | Path = CONFIGURATION_FILE) -> None:
+    def __init__(self, text: str, path: str | Path = CONFIGURATION_FILE, *, is_deployed: bool = False) -> None:
         self._file = OwnerFile(text, path)
         self.path = self._file.path
         self.absent = ""
         """Why it is empty, as the end of a sentence, if there is no such file."""
         self.attributes = self._declared(self._file.document.get("attributes", {}))
-        self.entries = {name: self._entry(name, table) for name, table in self._file.tables("sources").items()}
+        tables = self._file.tables("sources")
+        self.entries = {name: self._entry(name, table, is_deployed) for name, table in tables.items()}
 
     @classmethod
-    def load(cls, path: Path) -> SourcesFile:
+    def load(cls, path: Path, *, is_deployed: bool = False) -> SourcesFile:
         """The sources of a file; none if the file does not exist."""
-        found = cls(*OwnerFile.text_of(path))
+        found = cls(*OwnerFile.text_of(path), is_deployed=is_deployed)
         if not path.exists():
             found.absent = ": there is no such file"
         return found
@@ -126,7 +129,7 @@ class SourcesFile:
         try:
             return open_source(name, entry.own, context)
         except NotConfigured as exc:
-            raise self._file.error_at(f"sources.{name}", exc.reason) from exc
+            raise self._file.error_at(f"sources.{name}", exc.reason, valid=exc.valid, remedy=exc.remedy) from exc
         except SettingsError as exc:
             raise self._file.located(exc, f"sources.{name}") from exc
 
@@ -172,7 +175,7 @@ class SourcesFile:
                 )
         return dict(table)
 
-    def _entry(self, name: str, table: Any) -> SourceEntry:
+    def _entry(self, name: str, table: Any, is_deployed: bool) -> SourceEntry:
         where = f"sources.{name}"
         if not is_source_name(name):
             raise self._file.error_at(
@@ -188,6 +191,8 @@ class SourcesFile:
             shared = {key: value for key, value in table.items() if key in names}
             common = parse_config(shared, CommonKeys, where=where, what="every source")
             _seconds(common.every, f"{where}.every")
+            if is_deployed and not common.enabled and common.kind not in kinds():
+                return SourceEntry(name=name, common=common, own=own)
             # A missing library is reported when the source is opened: the other sources do not need it.
             with suppress(NotConfigured):
                 kind, cls, keys = source_class(name, own)

@@ -20,7 +20,8 @@ The contract of `read`, which `visor.testing.check_source` checks:
   failure counts as missing. A URL that was found (a link, a segment) can fail only for itself, so it never ends the
   pass; a configured URL fails the source.
 - `SourceUnavailable` is raised if retrying later may help, `SourceError` if somebody has to change something.
-  In both cases the pages yielded before count.
+  In both cases the pages yielded before count. Any other exception is an error of the plug-in, and counts as a
+  `SourceError` that names its line.
 - Memory does not grow with the catalogue.
 """
 
@@ -132,6 +133,22 @@ class SourceKind(Protocol):
     def __call__(self, name: str, config: Any, context: SourceContext) -> Source: ...
 
 
+def broken_page(page: object) -> str:
+    """What is wrong with the types of something that a source yielded; empty if it is a page."""
+    if not isinstance(page, Page):
+        return f"it yielded a {type(page).__name__}, not a Page"
+    if not isinstance(page.items, tuple | list):
+        return f"the items of a page are a {type(page.items).__name__}, not a tuple"
+    for item in page.items:
+        if not isinstance(item, Item):
+            return f"a page holds a {type(item).__name__}, not an Item"
+    for name in ("checkpoint", "next_pass"):
+        given = getattr(page, name)
+        if not isinstance(given, Mapping | None):
+            return f"a {name} is a {type(given).__name__}, not a mapping"
+    return ""
+
+
 class RowErrors:
     """Collects the rows of one page that failed: a bounded sample, and how many more there were."""
 
@@ -203,10 +220,13 @@ def remade(page: Page, make: Callable[[Item, RowErrors], Item | None]) -> Page:
     return msgspec.structs.replace(page, items=made.items, failed=failed, failed_more=more)
 
 
-def checked_page(page: Page, attributes: Mapping[str, AttributeType] | None = None) -> Page:
-    """The page with each item as `checked_item` returns it, and a note of each price that is not valid."""
+def checked_page(page: Page, source: str, attributes: Mapping[str, AttributeType] | None = None) -> Page:
+    """The page of that source with each item as `checked_item` returns it, and a note of each price that is not
+    valid. An item of another source is refused: it would take the place of that source's own."""
 
     def make(item: Item, errors: RowErrors) -> Item:
+        if item.source != source:
+            raise DropItem(f"it names the source {item.source!r:.80}, not {source!r}")
         checked = checked_item(item, attributes)
         if item.price is not None and checked.price is None:
             errors.add(item.key, f"its price '{item.price:g}' is not valid; valid: 0 to {PRICE_MAX:g}", dropped=False)

@@ -1,17 +1,20 @@
-"""The gate through which everything that a source yields passes: no item, reason or error holds a secret."""
+"""The gate through which everything that a source yields or raises passes: pages are pages, each error is Visor's, and
+no item, reason or error holds a secret."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
+from traceback import extract_tb
 from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
 
-from visor.errors import VisorError
+from visor.errors import SourceError, VisorError
 from visor.schema.items import Item
-from visor.sources.contract import Page, Place, RowErrors, Source, remade
+from visor.sources.contract import Page, Place, RowErrors, Source, broken_page, remade
 from visor.sources.secrets import Secrets
 
 _OWN = frozenset({"id", "source"})
@@ -21,18 +24,32 @@ _URLS = frozenset({"image_url", "page_url"})
 
 
 @contextmanager
-def without_secrets(secrets: Secrets) -> Iterator[None]:
-    """Within this context, no error shows a secret."""
+def guarded(name: str, secrets: Secrets) -> Iterator[None]:
+    """Within this context, no error shows a secret, and one that the plug-in of the source `name` did not foresee is a
+    `SourceError`."""
+    hide = secrets.hide
     try:
         yield
     except VisorError as exc:
-        hide = secrets.hide
         VisorError.__init__(exc, hide(exc.found), valid=hide(exc.valid), remedy=hide(exc.remedy))
         raise
+    except Exception as exc:
+        found = hide(f"Source '{name}' failed: {type(exc).__name__}: {exc}{_place_of(exc)}")
+        failed = SourceError(found, remedy="Correct the plug-in that reads it, or tell its author")
+        if secrets:  # which the traceback of the cause may show
+            raise failed from None
+        raise failed from exc
+
+
+def _place_of(exc: Exception) -> str:
+    """The line of the plug-in at which it failed."""
+    frames = extract_tb(exc.__traceback__)[2:]  # below this context and what entered it
+    own = [frame for frame in frames if frame.filename == frames[0].filename]
+    return f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
 
 
 class GuardedSource:
-    """A source whose items hold no secret of its configuration. Everything else is the inner source's own."""
+    """A source whose pages and errors have passed the gate. Everything else is the inner source's own."""
 
     def __init__(self, source: Source, secrets: Secrets) -> None:
         self.name = source.name
@@ -44,9 +61,15 @@ class GuardedSource:
     def read(self, checkpoint: Mapping[str, Any] | None) -> Iterator[Page]:
         """See `visor.sources.contract` for the contract."""
         # An API may repeat a key in its error message.
-        with without_secrets(self._secrets):
+        with guarded(self.name, self._secrets):
             for page in self._source.read(checkpoint):
-                yield self._guarded(page)
+                if broken := broken_page(page):
+                    found, valid = (
+                        f"Source '{self.name}' failed: {broken}",
+                        "Pages as `visor.sources.contract` has them",
+                    )
+                    raise SourceError(found, valid=valid, remedy="Correct its plug-in: `visor.testing` checks this")
+                yield self._guarded(page) if self._secrets else page
 
     def _guarded(self, page: Page) -> Page:
         page, hide = remade(page, self._without_secrets), self._secrets.hide

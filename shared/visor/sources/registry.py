@@ -8,10 +8,10 @@ from importlib.metadata import EntryPoint
 from typing import Any, cast
 
 from visor.config_errors import parse_config
-from visor.errors import NotConfigured, SettingsError
-from visor.plugins import plugins
+from visor.errors import NotConfigured, SettingsError, SourceError
+from visor.plugins import load, plugins
 from visor.sources.contract import Source, SourceConfig, SourceContext, SourceKind
-from visor.sources.gate import GuardedSource, without_secrets
+from visor.sources.gate import GuardedSource, guarded
 from visor.sources.secrets import Secrets
 
 GROUP = "visor.sources"
@@ -31,7 +31,7 @@ def load_kind(kind: str, key: str = "kind") -> SourceKind:
 
     Raises:
         SettingsError: No plug-in of that name is installed.
-        NotConfigured: The plug-in is installed, but a library that it needs is not.
+        NotConfigured: The plug-in is installed, but a library that it needs is not, or it cannot be loaded.
     """
     installed = kinds()
     if kind not in installed:
@@ -41,9 +41,12 @@ def load_kind(kind: str, key: str = "kind") -> SourceKind:
             remedy="Correct `kind`, or install the plug-in that brings it",
         )
     try:
-        return cast(SourceKind, installed[kind].load())
-    except ImportError as exc:
-        raise NotConfigured(f"The source kind '{kind}' cannot be loaded: {exc}{_how_to_get(installed[kind])}") from exc
+        return cast(SourceKind, load(installed[kind], "source kind"))
+    except SettingsError as exc:
+        why = exc.__cause__
+        if not isinstance(why, ImportError):
+            raise NotConfigured(exc.found, remedy=exc.remedy) from exc
+        raise NotConfigured(f"The source kind '{kind}' cannot be loaded: {why}{_how_to_get(installed[kind])}") from why
 
 
 def _how_to_get(entry: EntryPoint) -> str:
@@ -65,14 +68,23 @@ def open_source(name: str, config: Mapping[str, Any], context: SourceContext) ->
     Raises:
         SettingsError: The configuration is not valid; names the key, what was found and what is valid.
         NotConfigured: The source cannot be used here at present.
+        SourceError: Its plug-in failed, or made something that is not a source of that name.
     """
     kind, cls, own = source_class(name, config)
     secrets = Secrets(context.environ)
     expanded = secrets.expand(own, f"sources.{name}")
-    with without_secrets(secrets):
+    with guarded(name, secrets):
         typed = parse_config(expanded, cls.Config, where=f"sources.{name}", what=f"a source of kind {kind}")
         source = cls(name, typed, replace(context, secrets=secrets))
-    return GuardedSource(source, secrets) if secrets else source
+    if getattr(source, "name", None) != name or not callable(getattr(source, "read", None)):
+        found, valid = (
+            f"The plug-in of source kind '{kind}' made no source called '{name}'",
+            "An object with name and read",
+        )
+        raise SourceError(
+            found, valid=valid, remedy="Keep the name that it is given as `name`, as docs/sources.md shows"
+        )
+    return GuardedSource(source, secrets)
 
 
 def source_class(name: str, config: Mapping[str, Any]) -> tuple[str, SourceKind, dict[str, Any]]:
@@ -86,7 +98,7 @@ def source_class(name: str, config: Mapping[str, Any]) -> tuple[str, SourceKind,
         )
     cls = load_kind(kind, f"sources.{name}.kind")
     if not issubclass(getattr(cls, "Config", type(None)), SourceConfig):
-        raise SettingsError(
+        raise NotConfigured(
             f"The plug-in of source kind '{kind}' has no `Config` that is a SourceConfig",
             remedy="Give its class one, as docs/sources.md shows",
         )

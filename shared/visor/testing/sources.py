@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from visor.errors import DropItem
 from visor.http.client import Fetcher
-from visor.schema.items import Item, item_id
+from visor.schema.items import Item, checked_item, item_id
 from visor.settings import Settings
-from visor.sources.contract import Page, Source, SourceContext
+from visor.sources.contract import Page, Source, SourceContext, broken_page
 
 CHECKPOINT_BYTES_MAX = 32_000_000
 """A checkpoint is stored with the seen-set, and rewritten as a whole."""
@@ -52,29 +53,41 @@ def check_source(make: Callable[[], Source], *, pages_min: int = 1) -> list[Item
         BrokenContract: Names the part of the contract that does not hold, and where.
     """
     source = make()
-    whole = list(source.read(None))
-    _check_pages(whole)
+    whole = _read(source, None)
     _check(len(whole) >= pages_min, f"it came in {len(whole)} pages, {pages_min} were expected")
     items = _items(whole)
     for item in items:
         _check_item(item, source.name)
-    again = list(make().read(None))
+    again = _read(make(), None)
     _check(_items(again) == items, "reading an unchanged catalogue twice gave different items")
     for at, page in enumerate(whole[:-1]):
-        rest = list(make().read(_through_json(page.checkpoint)))
-        _check_pages(rest)
+        rest = _read(make(), _through_json(page.checkpoint))
         expected = _items(whole[at + 1 :])
         _check(
             _items(rest) == expected,
             f"from the checkpoint after page {at + 1} it read {_keys(rest)}, where {_keys(whole[at + 1 :])} were left",
         )
-    following = list(make().read(_through_json(whole[-1].next_pass)))
-    _check_pages(following)
+    following = _read(make(), _through_json(whole[-1].next_pass))
     if not any(page.partial for page in following):
         unchanged = {key for page in following for key in page.unchanged}
         seen = unchanged | {item.key for item in _items(following)}
         _check(seen >= {item.key for item in items}, "the next pass, which says that it is complete, misses items")
     return items
+
+
+def _read(source: Source, checkpoint: Any) -> list[Page]:
+    """All pages from a checkpoint on, each checked."""
+    pages: list[Page] = []
+    try:
+        given = source.read(checkpoint)
+        _check(isinstance(given, Iterable), f"`read` returned a {type(given).__name__}, not an iterator of pages")
+        for page in given:
+            _check(not (broken := broken_page(page)), broken)
+            pages.append(page)
+    except DropItem as drop:
+        raise BrokenContract(f"`read` raised DropItem: {drop}. It is for one row: raise it within `page_of`") from drop
+    _check_pages(pages)
+    return pages
 
 
 def _check_pages(pages: Sequence[Page]) -> None:
@@ -92,6 +105,10 @@ def _check_pages(pages: Sequence[Page]) -> None:
 
 def _check_item(item: Item, source: str) -> None:
     where = f"item {item.key!r}"
+    try:
+        checked_item(item)
+    except DropItem as drop:
+        raise BrokenContract(f"{where} would be refused: {drop.reason}") from drop
     _check(item.source == source, f"{where} names the source {item.source!r}, not {source!r}")
     _check(bool(item.key), "an item has no key")
     _check(item.id == item_id(source, item.key), f"{where} has another id than visor.schema.items.item_id gives")

@@ -44,6 +44,13 @@ def test_examples_run(
     assert "A server crawls on its own, not over HTTP" in out
 
 
+def test_conditions_are_written_as_a_type_checker_takes_them() -> None:
+    """Their fields are tuples; a list works, and `mypy --strict` refuses it."""
+    readme = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
+    assert len(re.findall(r"visor\.(?:Filters|Condition)\(", PAGE + readme)) >= 5
+    assert re.findall(r"(?:Filters|Condition)\(.*=\[", PAGE + readme) == []
+
+
 def test_every_public_name_that_is_no_error_is_told() -> None:
     errors = {
         name

@@ -20,10 +20,9 @@ from visor.sources.contract import Page, RowFailure
 from visor.storage import Stores, open_stores
 
 
-def make_item(key: str, *, price: float = 1.0, picture: str = "a") -> Item:
-    return Item(
-        id=item_id("shop", key), source="shop", key=key, image_url=f"https://x.test/{key}{picture}.jpg", price=price
-    )
+def make_item(key: str, *, price: float = 1.0, picture: str = "a", source: str = "shop") -> Item:
+    url = f"https://x.test/{key}{picture}.jpg"
+    return Item(id=item_id(source, key), source=source, key=key, image_url=url, price=price)
 
 
 @dataclass
@@ -435,7 +434,7 @@ def test_dry_run_shows_and_keeps_nothing(stores: Stores) -> None:
 
 def test_a_command_that_is_told_can_be_pasted(stores: Stores) -> None:
     """A folder's source is called as the folder."""
-    items = [make_item(str(n)) for n in range(30)]
+    items = [make_item(str(n), source="My Pictures") for n in range(30)]
     crawl(stores, Catalogue(items, name="My Pictures"))
     with pytest.raises(SourceError, match=r"visor crawl 'My Pictures' --confirm-loss"):
         crawl(stores, Catalogue(items[:10], name="My Pictures"))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -169,6 +171,13 @@ def test_a_pillow_image_of_any_mode_is_what_its_file_is(mode: str) -> None:
         (b"no image", {}, visor.UndecodableImage, "8 bytes"),
         (b"", {"k": 0}, visor.BadRequest, "k of the search is 0. Valid: a whole number"),
         (b"", {"mode": "slow"}, visor.BadRequest, 'mode of the search is "slow"'),
+        (
+            b"",
+            {"box": (0, 0, 1)},
+            visor.BadRequest,
+            r"box of the search is \[0,0,1\]. Valid: a list of 4 \(each a number",
+        ),
+        (b"", {"exclude": [(0, 0)]}, visor.BadRequest, r"exclude.* is \[0,0\]. Valid: a list \(each a list of 4 "),
         (b"", {"colour": "red"}, visor.BadRequest, "colour is not a key of the search"),
         (np.ones(3), {}, visor.BadRequest, "vector has 6 bytes"),
         (np.zeros(3328), {}, visor.BadRequest, "all zeros"),
@@ -258,6 +267,57 @@ def test_a_closed_index_says_so(home: Path, server: Server) -> None:
                 call()
 
 
+FORKED = """
+import os, sys, threading, visor
+from visor.web.site import Server
+
+home, picture, another = sys.argv[1:]
+ports = []
+
+def application(environ, start_response):
+    ports.append(environ["REMOTE_PORT"])
+    start_response("202 Accepted", [])
+    return [b'{"accepted": 1}']
+
+server = Server(application).start()
+local, remote = visor.open(home, name="small"), visor.connect(server.address)
+best = local.search(picture, k=1)[0]
+remote.delete("0" * 32)
+child = os.fork()
+if child == 0:
+    with local, remote:
+        remote.delete("0" * 32)
+        os._exit(local.search(another, k=1)[0].verdict != "exact")
+hangs = threading.Timer(30, os.kill, (child, 9))
+hangs.start()
+_, status = os.waitpid(child, 0)
+hangs.cancel()
+assert status == 0, status
+assert local.search(picture, k=1)[0] == best
+remote.delete("0" * 32)
+server.stop()
+assert ports[0] == ports[2] != ports[1], ports
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
+def test_a_forked_process_answers_and_leaves_the_parents_connections_alone(home: Path, folder: Path) -> None:
+    """As in a pool of workers: the search of the child never ended."""
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-c",
+        FORKED,
+        str(home),
+        str(folder / "warm" / "red.png"),
+        str(folder / "cold" / "blue.png"),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
 def test_an_item_is_added_shown_and_deleted(home: Path, folder: Path) -> None:
     with visor.open(home, name="added") as index:
         green = folder.parent / "green.png"
@@ -328,6 +388,46 @@ def test_the_key_is_sent() -> None:
             index.delete("0" * 32)
     server.stop()
     assert seen == ["secret", None]
+
+
+@pytest.mark.parametrize("status", ["301 Moved", "302 Found", "303 See Other", "307 Temporary Redirect"])
+def test_a_redirect_keeps_method_and_body_and_takes_the_key_to_no_other_server(status: str) -> None:
+    """As a GET, a deletion is answered with the item: `delete` returned as if it was gone."""
+    seen: list[tuple[str, str, bytes, str | None]] = []
+
+    def application(environ: dict, start_response: Callable) -> list[bytes]:
+        path, method = environ["PATH_INFO"], environ["REQUEST_METHOD"]
+        body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        seen.append((method, path, body, environ.get("HTTP_X_VISOR_KEY")))
+        if path.startswith("/old"):
+            start_response(status, [("Location", path.removeprefix("/old"))])
+        elif path.startswith("/other"):
+            start_response(status, [("Location", server.address.replace("127.0.0.1", "localhost") + "/v1/stats")])
+        else:
+            start_response("200 OK", [])
+        return [b'{"accepted": 1, "items": []}']
+
+    server = Server(application).start()
+    with visor.connect(f"{server.address}/old", key="the owner's") as index:
+        index.delete("0" * 32)
+        index.add([{"key": "a", "image_url": "https://shop.example/a.jpg"}])
+    with (
+        visor.connect(f"{server.address}/other", key="the owner's") as index,
+        pytest.raises(
+            visor.RequestError, match=r"redirects to http://localhost.* If you trust that server, connect to"
+        ),
+    ):
+        index.stats()
+    server.stop()
+    assert [(method, path) for method, path, *_ in seen] == [
+        ("DELETE", "/old/v1/items/" + "0" * 32),
+        ("DELETE", "/v1/items/" + "0" * 32),
+        ("POST", "/old/v1/items"),
+        ("POST", "/v1/items"),
+        ("GET", "/other/v1/stats"),
+    ]
+    assert seen[3][2] == seen[2][2] != b""
+    assert {key for *_, key in seen} == {"the owner's"}
 
 
 def test_an_item_that_is_none_is_refused(index: visor.Index) -> None:

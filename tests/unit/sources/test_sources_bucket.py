@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -74,8 +74,8 @@ def source(bucket: Any, **keys: Any) -> BucketSource:
     with context_for() as context:
         url = bucket if isinstance(bucket, str) else f"gs://{bucket.name}/in/"
         opened = open_source("inbox", {"kind": "bucket", "url": url, **keys}, context)
-    assert isinstance(opened, BucketSource)
-    return opened
+    assert isinstance(opened._source, BucketSource)  # type: ignore[attr-defined]  # behind the gate
+    return cast(BucketSource, opened)
 
 
 def items(opened: BucketSource) -> dict[str, Item]:

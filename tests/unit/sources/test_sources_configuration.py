@@ -12,14 +12,20 @@ import pytest
 from click.testing import CliRunner
 from tests.unit.sources.catalogue_server import context_for
 
+from visor.app import App
 from visor.cli.main import cli
-from visor.errors import NotConfigured, SettingsError
+from visor.errors import NotConfigured, SettingsError, SourceError
+from visor.ingest.crawl import Crawl
 from visor.ingest.schedule import due, next_run, states
+from visor.ingest.seen_set import SeenSet
 from visor.owner_file import line_of
+from visor.schema.collections import RUNS
 from visor.schema.items import CrawlRun
 from visor.settings import Settings
 from visor.sources.config import SourcesFile
+from visor.sources.contract import Source
 from visor.sources.registry import kinds, load_kind, open_source
+from visor.storage import Stores, open_stores
 
 TEXT = '''# An owner's sources
 
@@ -212,6 +218,175 @@ def test_a_missing_library_concerns_only_the_sources_that_need_it(monkeypatch: p
             SettingsError, match=r"(?s)line 26: .*'site' cannot be loaded.*pip install 'visor-search\[site\]'"
         ):
             configuration.open("web", context)
+
+
+def test_a_function_reads_a_source_that_is_switched_off_and_whose_plug_in_it_does_not_have(tmp_path: Path) -> None:
+    """docs/deploy.md: such a source may stay with `enabled = false`."""
+    file = tmp_path / "visor.toml"
+    file.write_text(TEXT + '[sources.web]\nkind = "elsewhere"\nurl = "https://e.org"\nenabled = false\n')
+    with App(Settings(home=tmp_path, backend="gcp", config=file)) as app:
+        assert not app.configuration.entry("web").common.enabled
+    with (
+        App(Settings(home=tmp_path, config=file)) as app,
+        pytest.raises(SettingsError, match="'elsewhere' is not a kind of source"),
+    ):
+        app.configuration  # noqa: B018
+    file.write_text(file.read_text().replace("enabled = false\n", "", 2))
+    with (
+        App(Settings(home=tmp_path, backend="gcp", config=file)) as app,
+        pytest.raises(SettingsError, match="'elsewhere' is not a kind of source"),
+    ):
+        app.configuration  # noqa: B018
+
+
+PLUG_INS = """
+from visor.sources import Item, Page, SourceConfig, make_item
+
+
+class Base:
+    class Config(SourceConfig, frozen=True, kw_only=True):
+        token: str = ""
+
+    def __init__(self, name, config, context):
+        self.name, self.token = name, config.token
+
+    def page(self, source, *keys, **fields):
+        return Page(items=tuple(make_item(source, key, f"https://e.org/{key}.jpg") for key in keys), **fields)
+
+
+class Raises(Base):
+    def read(self, checkpoint):
+        yield self.page(self.name, "a", "b", checkpoint={"at": 2})
+        raise KeyError(f"no offers for {self.token}")
+
+
+class Dicts(Base):
+    def read(self, checkpoint):
+        yield {"items": []}
+
+
+class Foreign(Base):
+    def read(self, checkpoint):
+        yield self.page("other", "a")
+
+
+class Opening(Base):
+    def __init__(self, name, config, context):
+        raise RuntimeError("no such thing")
+
+
+class Unread(Base):
+    pass
+
+
+class Misnamed(Base):
+    def __init__(self, name, config, context):
+        self.name = "mine"
+
+    read = Dicts.read
+
+
+class NoConfig:
+    pass
+"""
+
+
+@pytest.fixture
+def plug_ins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An installed package whose kinds of sources are broken, each in its own way."""
+    (tmp_path / "broken_kinds.py").write_text(PLUG_INS)
+    (tmp_path / "no_python.py").write_text("def (:")
+    about = tmp_path / "broken_kinds-1.0.dist-info"
+    about.mkdir()
+    about.joinpath("METADATA").write_text("Metadata-Version: 2.1\nName: broken-kinds\nVersion: 1.0\n")
+    names = ("Raises", "Dicts", "Foreign", "Opening", "Unread", "Misnamed", "NoConfig", "Missing")
+    entries = [f"{name.lower()} = broken_kinds:{name}\n" for name in names]
+    about.joinpath("entry_points.txt").write_text(
+        "[visor.sources]\n" + "".join(entries) + "python = no_python:X\n"
+        "[visor.commands]\nbroken = no_python:X\nother = broken_kinds:Base\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    for module in ("broken_kinds", "no_python"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        (
+            "python",
+            r"'python' of broken-kinds cannot be loaded: SyntaxError: .*Install another version of broken-kinds",
+        ),
+        ("missing", "'missing' of broken-kinds cannot be loaded: AttributeError: .*Missing"),
+        ("noconfig", "kind 'noconfig' has no `Config` .*Give its class one"),
+    ],
+)
+def test_a_plug_in_that_cannot_be_loaded_concerns_only_the_sources_that_need_it(
+    plug_ins: None, kind: str, says: str
+) -> None:
+    configuration = SourcesFile(TEXT + f'[sources.web]\nkind = "{kind}"\n')
+    with context_for() as context:
+        assert configuration.open("mine", context).name == "mine"
+        with pytest.raises(SettingsError, match=f"(?s)line 26: .*{says}"):
+            configuration.open("web", context)
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ("opening", r"Source 's' failed: RuntimeError: no such thing \(broken_kinds\.py, line \d+\)"),
+        ("unread", "kind 'unread' made no source called 's'"),
+        ("misnamed", "kind 'misnamed' made no source called 's'"),
+    ],
+)
+def test_a_plug_in_that_makes_no_source_is_an_error_in_words(plug_ins: None, kind: str, says: str) -> None:
+    with context_for() as context, pytest.raises(SourceError, match=says):
+        open_source("s", {"kind": kind}, context)
+
+
+@pytest.mark.parametrize(
+    ("kind", "says", "published"),
+    [
+        ("raises", r"Source 's' failed: KeyError: .*no offers for \$\{TOKEN\}.* \(broken_kinds\.py, line \d+\)", 2),
+        ("dicts", "Source 's' failed: it yielded a dict, not a Page", 0),
+    ],
+)
+def test_what_a_plug_in_does_wrong_fails_its_source_and_the_pages_before_count(
+    plug_ins: None, tmp_path: Path, kind: str, says: str, published: int
+) -> None:
+    stores = open_stores(Settings(home=tmp_path / "home"))
+    with context_for(TOKEN="geheim-12345") as context:
+        opened = open_source("s", {"kind": kind, "token": "${TOKEN}"}, context)
+        with pytest.raises(SourceError, match=says) as raised:
+            _crawl(opened, stores)
+        assert raised.value.__cause__ is None, "a traceback would show the secret"
+        (run,) = stores.documents.query(RUNS)
+        assert (run.data["state"], run.data["code"]) == ("failed", "source_error")
+        assert "geheim" not in str(run.data)
+        assert stores.queue.waiting() == (published > 0)
+        assert SeenSet.load(stores.objects, "s").progress.checkpoint == ({"at": 2} if published else None)
+
+
+def test_an_item_of_another_source_is_refused(plug_ins: None, tmp_path: Path) -> None:
+    stores = open_stores(Settings(home=tmp_path / "home"))
+    with context_for() as context:
+        run = _crawl(open_source("s", {"kind": "foreign"}, context), stores)
+        assert (run.state, run.published, run.failed) == ("empty", 0, 1)
+        assert "it names the source 'other', not 's'" in run.why
+        assert not stores.queue.waiting()
+
+
+def test_a_command_of_another_package_that_is_broken_does_not_take_the_help_along(plug_ins: None) -> None:
+    helped = CliRunner().invoke(cli, ["--help"], catch_exceptions=False)
+    assert "Read a source and publish what changed." in helped.output
+    assert "The command 'broken' of broken-kinds cannot be loaded" in helped.output
+    with pytest.raises(SettingsError, match="The command 'other' is a type"):
+        CliRunner().invoke(cli, ["other"], catch_exceptions=False)
+
+
+def _crawl(source: Source, stores: Stores) -> CrawlRun:
+    objects, documents, queue = stores.objects, stores.documents, stores.queue
+    return Crawl(source, objects=objects, documents=documents, queue=queue, settings=Settings()).run()
 
 
 NOW = datetime(2026, 5, 4, 12, tzinfo=UTC)

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 
 from visor import sources
 from visor.cli.main import cli
-from visor.errors import SettingsError
+from visor.errors import DropItem, SettingsError
 from visor.schema.items import Item, item_id
 from visor.sources.contract import Page
 from visor.sources.registry import open_source
@@ -85,11 +85,31 @@ calls = iter(range(1_000_000))
         (lambda page, at: msgspec.structs.replace(page, items=(item(at, image_url="/a.jpg"),)), "not absolute"),
         (lambda page, at: msgspec.structs.replace(page, items=(item(at, price=1.0, currency="€"),)), "ISO 4217"),
         (lambda page, at: msgspec.structs.replace(page, items=(item(at, price=-1.0),)), "price -1"),
+        (
+            lambda page, at: msgspec.structs.replace(page, items=(item(at, title=5),)),
+            "would be refused: .*Expected `str`",
+        ),
+        (lambda page, at: [item(at)], "yielded a list, not a Page"),
+        (lambda page, at: msgspec.structs.replace(page, items=({"key": "a"},)), "holds a dict, not an Item"),
+        (lambda page, at: msgspec.structs.replace(page, items=iter(page.items)), "are a tuple_iterator, not a tuple"),
+        (lambda page, at: msgspec.structs.replace(page, checkpoint="3"), "a checkpoint is a str, not a mapping"),
     ],
 )
 def test_each_way_to_break_the_contract_is_found(change: Callable[[Page, int], Page], told: str) -> None:
     with pytest.raises(BrokenContract, match=told):
         check_source(broken(change))
+
+
+def test_a_row_that_is_dropped_outside_of_a_page_and_a_read_without_pages_are_broken() -> None:
+    def read_nothing(self: Good, checkpoint: Mapping[str, Any] | None) -> None: ...
+
+    def drop(page: Page, at: int) -> Page:
+        raise DropItem("it has no image")
+
+    with pytest.raises(BrokenContract, match=r"DropItem: it has no image\. It is for one row"):
+        check_source(broken(drop))
+    with pytest.raises(BrokenContract, match="`read` returned a NoneType"):
+        check_source(type("Broken", (Good,), {"read": read_nothing}))
 
 
 def test_no_page_at_all_is_broken() -> None:
