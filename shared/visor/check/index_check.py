@@ -87,6 +87,7 @@ from visor.schema.items import (
     as_document,
     is_live,
 )
+from visor.schema.words import counted
 from visor.search.feedback import Feedback
 from visor.search.visitors import VisitorSum
 from visor.sources.remembered import Remembered
@@ -314,16 +315,16 @@ class IndexCheck:
         self._current(Counter(one.model for one in live.values()))
         again = {key: one.item for key, one in live.items() if one.model == self.model and key not in versions}
         if again:
-            some = f"{len(again)} items have a document and no vector"
+            some = f"{counted(len(again), 'item')} with a document and no vector"
             self._note("item without a vector", some, "Embed them again", sorted(again))
         if strangers := self._strangers(live, is_waiting=is_waiting):
-            some = f"{len(strangers)} items were embedded with another model than the index's"
+            some = f"{counted(len(strangers), 'item')} embedded with another model than the index's"
             self._note("item without a vector", some, "Embed them again", sorted(strangers))
             again |= strangers
         salvaged = {key: item for key, document in broken.items() if (item := _item_in(document.data)) is not None}
         rows = sorted(versions.keys() - live.keys() - salvaged.keys())
         if rows:
-            some = f"{len(rows)} vectors have no item's document"
+            some = f"{counted(len(rows), 'vector')} without an item's document"
             self._note("vector without an item", some, "Delete them: a crawl, or a push, brings the items back", rows)
         if self.repair:
             stored = {key: one.version for key, one in live.items()}
@@ -453,7 +454,8 @@ class IndexCheck:
             forgotten = [] if known is None else [item for item in seen.ids() if item not in known]
             if not forgotten:
                 continue
-            some = f"{len(forgotten)} items that source {source} has listed are neither indexed nor recorded as failed"
+            listed = f"{counted(len(forgotten), 'item')} that source {source} has listed"
+            some = f"{listed}, neither indexed nor recorded as failed"
             remedy = f"Forget them: `visor crawl {shlex.quote(source)}`, or `visor index` with its folder, brings them"
             if self._note("forgotten item", some, remedy, forgotten):
                 seen.drop(forgotten)
