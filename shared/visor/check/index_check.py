@@ -345,7 +345,7 @@ class IndexCheck:
         taken_out = self._links()
         known = {*live, *salvaged, *(() if taken_out is None else gone)} - frames
         known |= {failure.key for failure in documents.query(FAILURES)} | (taken_out or set()) | self._dead_letters()
-        self._seen_sets(live, None if is_waiting else known)
+        self._seen_sets(live, None if is_waiting else known, again)
 
     def _strangers(self, live: dict[str, IndexedItem], *, is_waiting: bool) -> dict[str, Item]:
         """Items that another model embedded though no reindex runs, except those that this one could not embed."""
@@ -430,8 +430,14 @@ class IndexCheck:
                 items |= {change.item.id for change in decode_batch(letter.body).changes}
         return items
 
-    def _seen_sets(self, live: dict[str, IndexedItem], known: set[str] | None) -> None:
-        """Args: known: Ids of items whose outcome the index knows; None while some wait in the queue."""
+    def _seen_sets(self, live: dict[str, IndexedItem], known: set[str] | None, again: dict[str, Item]) -> None:
+        """Check that the seen-sets are there and agree with the index.
+
+        Args:
+            known: Ids of items whose outcome the index knows; None while some wait in the queue.
+            again: Items that are embedded again. Crawls delete those that their catalogue no longer has, so each is in
+                its source's seen-set: documents restored from a backup have items that it had forgotten.
+        """
         objects = self.stores.objects
         of_source: dict[str, list[Item]] = defaultdict(list)
         for one in live.values():
@@ -451,6 +457,10 @@ class IndexCheck:
                     seen.see(of_source[source])
                     seen.save(objects, source)
                 continue
+            ids = set(seen.ids()) if again else set()
+            if self.repair and (strays := [o for o in again.values() if o.source == source and o.id not in ids]):
+                seen.see(strays)
+                seen.save(objects, source)
             forgotten = [] if known is None else [item for item in seen.ids() if item not in known]
             if not forgotten:
                 continue
