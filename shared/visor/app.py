@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from visor.storage.objects import ObjectStore
     from visor.web.api import HttpApi
     from visor.web.metrics import Collector
+    from visor.web.schema import StatsAnswer
     from visor.web.site import Site
 
 
@@ -594,12 +595,21 @@ class App:
     def http_api(self, picture_address: Callable[[IndexedItem], str] | None = None) -> HttpApi:
         import msgspec
 
-        from visor.web.access import AccessPolicy, local_key
-        from visor.web.api import HttpApi
+        from visor.web.access import local_key
 
         settings = self.settings
         if settings.backend == "local" and not settings.owner_key:
             settings = msgspec.structs.replace(settings, owner_key=local_key(settings.home))
+        return self._http_api(settings, picture_address)
+
+    def stats(self) -> StatsAnswer:
+        """The contents of the index and the state of this process. Needs no owner's key, and writes none."""
+        return self._http_api(self.settings).stats()
+
+    def _http_api(self, settings: Settings, picture_address: Callable[[IndexedItem], str] | None = None) -> HttpApi:
+        from visor.web.access import AccessPolicy
+        from visor.web.api import HttpApi
+
         return HttpApi(
             self.serving(picture_address),
             settings,

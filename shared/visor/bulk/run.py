@@ -226,7 +226,7 @@ def run(
             idle = 0 if len(still) < len(left) else idle + 1
             if runner != DIRECT or idle == (IDLE_MAX if isinstance(exc, WorkerEnded) else ERRORS_MAX):
                 raise
-            say(f"{'A worker ended' if isinstance(exc, WorkerEnded) else exc}: {len(still)} batches are left")
+            say(f"{'A worker ended' if isinstance(exc, WorkerEnded) else exc}: batches left: {len(still):,}")
             left = still
     took_s = time.monotonic() - started
     return BulkReport(passes=passes, seconds=took_s, left=len(waiting()), counts=dict(counts), uncounted=uncounted)

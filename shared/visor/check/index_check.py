@@ -87,6 +87,7 @@ from visor.schema.items import (
     as_document,
     is_live,
 )
+from visor.schema.words import counted
 from visor.search.feedback import Feedback
 from visor.search.visitors import VisitorSum
 from visor.sources.remembered import Remembered
@@ -314,16 +315,16 @@ class IndexCheck:
         self._current(Counter(one.model for one in live.values()))
         again = {key: one.item for key, one in live.items() if one.model == self.model and key not in versions}
         if again:
-            some = f"{len(again)} items have a document and no vector"
+            some = f"{counted(len(again), 'item')} with a document and no vector"
             self._note("item without a vector", some, "Embed them again", sorted(again))
         if strangers := self._strangers(live, is_waiting=is_waiting):
-            some = f"{len(strangers)} items were embedded with another model than the index's"
+            some = f"{counted(len(strangers), 'item')} embedded with another model than the index's"
             self._note("item without a vector", some, "Embed them again", sorted(strangers))
             again |= strangers
         salvaged = {key: item for key, document in broken.items() if (item := _item_in(document.data)) is not None}
         rows = sorted(versions.keys() - live.keys() - salvaged.keys())
         if rows:
-            some = f"{len(rows)} vectors have no item's document"
+            some = f"{counted(len(rows), 'vector')} without an item's document"
             self._note("vector without an item", some, "Delete them: a crawl, or a push, brings the items back", rows)
         if self.repair:
             stored = {key: one.version for key, one in live.items()}
@@ -344,7 +345,7 @@ class IndexCheck:
         taken_out = self._links()
         known = {*live, *salvaged, *(() if taken_out is None else gone)} - frames
         known |= {failure.key for failure in documents.query(FAILURES)} | (taken_out or set()) | self._dead_letters()
-        self._seen_sets(live, None if is_waiting else known)
+        self._seen_sets(live, None if is_waiting else known, again)
 
     def _strangers(self, live: dict[str, IndexedItem], *, is_waiting: bool) -> dict[str, Item]:
         """Items that another model embedded though no reindex runs, except those that this one could not embed."""
@@ -429,8 +430,14 @@ class IndexCheck:
                 items |= {change.item.id for change in decode_batch(letter.body).changes}
         return items
 
-    def _seen_sets(self, live: dict[str, IndexedItem], known: set[str] | None) -> None:
-        """Args: known: Ids of items whose outcome the index knows; None while some wait in the queue."""
+    def _seen_sets(self, live: dict[str, IndexedItem], known: set[str] | None, again: dict[str, Item]) -> None:
+        """Check that the seen-sets are there and agree with the index.
+
+        Args:
+            known: Ids of items whose outcome the index knows; None while some wait in the queue.
+            again: Items that are embedded again. Crawls delete those that their catalogue no longer has, so each is in
+                its source's seen-set: documents restored from a backup have items that it had forgotten.
+        """
         objects = self.stores.objects
         of_source: dict[str, list[Item]] = defaultdict(list)
         for one in live.values():
@@ -450,10 +457,15 @@ class IndexCheck:
                     seen.see(of_source[source])
                     seen.save(objects, source)
                 continue
+            ids = set(seen.ids()) if again else set()
+            if self.repair and (strays := [o for o in again.values() if o.source == source and o.id not in ids]):
+                seen.see(strays)
+                seen.save(objects, source)
             forgotten = [] if known is None else [item for item in seen.ids() if item not in known]
             if not forgotten:
                 continue
-            some = f"{len(forgotten)} items that source {source} has listed are neither indexed nor recorded as failed"
+            listed = f"{counted(len(forgotten), 'item')} that source {source} has listed"
+            some = f"{listed}, neither indexed nor recorded as failed"
             remedy = f"Forget them: `visor crawl {shlex.quote(source)}`, or `visor index` with its folder, brings them"
             if self._note("forgotten item", some, remedy, forgotten):
                 seen.drop(forgotten)

@@ -200,7 +200,7 @@ def _list(
         if left:
             say(f"Left in the queue, not due or at work elsewhere: {counted(left, 'batch')}; `visor index` embeds them")
     if what is None:
-        app.reindex(lambda published: say(f"{published} items listed"), confirm_loss=confirm_loss)
+        app.reindex(lambda published: say(f"{counted(published, 'item')} listed"), confirm_loss=confirm_loss)
         _tell_again(app.try_again())
         return found, True
     path = Path(what).expanduser()

@@ -175,4 +175,4 @@ def _stores(settings: Settings) -> str:
     stores = open_stores(settings)
     index = "a manifest" if next(iter(stores.objects.list(MANIFESTS)), None) else "no manifest yet"
     stores.documents.get(ITEMS, ["0" * 32])
-    return f"objects, documents and queue answer; {index}; {stores.queue.waiting()} batches wait"
+    return f"objects, documents and queue answer; {index}; batches waiting: {stores.queue.waiting():,}"

@@ -106,7 +106,7 @@ def embed_queued(app: App, count: int | None) -> None:
             advance(report.embedded + report.failed)
 
         def on_wait(batches: int, why: str) -> None:
-            say(f"{batches} batches wait for another try: {why}")
+            say(f"{counted(batches, 'batch')} to be tried again: {why}")
 
         Worker(app.stores.queue, app.batch_embedder, on_report=on_report, on_wait=on_wait).drain()
     app.merge()
@@ -243,7 +243,9 @@ def reindex_command(confirm_loss: bool, as_json: bool) -> None:
     from visor.storage import existing
 
     with App(existing(Settings.read())) as app:
-        report = app.reindex(lambda published: say(f"{published} items published"), confirm_loss=confirm_loss)
+        report = app.reindex(
+            lambda published: say(f"{counted(published, 'item')} published"), confirm_loss=confirm_loss
+        )
         published = -1
         # Again, if other processes embedded something with the old model meanwhile, or added items.
         while app.settings.backend == "local" and not report.switched and report.published > published:
@@ -262,7 +264,8 @@ def reindex_command(confirm_loss: bool, as_json: bool) -> None:
     elif report.switched:
         say(f"Searches use the index of model {report.current}")
     else:
-        say(f"{report.published} items published; compact switches to {report.building} once all are embedded")
+        count = counted(report.published, "item")
+        say(f"{count} published; compact switches to {report.building} once all are embedded")
     sys.exit(not report.switched and (app.settings.backend == "local" or bool(report.left)))
 
 

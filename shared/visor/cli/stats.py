@@ -29,7 +29,7 @@ def stats_command(as_json: bool) -> None:
     from visor.storage import existing
 
     app = App(existing(Settings.read()))
-    stats = app.http_api().stats()
+    stats = app.stats()
     documents = app.stores.documents
     runs = [d.data for d in documents.query(RUNS, order_by="started_at", descending=True, limit=5)]
     failures = dict(Counter(failure.code for failure in live_failures(documents)))

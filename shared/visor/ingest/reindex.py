@@ -103,13 +103,14 @@ class Reindex:
             state = msgspec.structs.replace(state, loses=True)
             revision = self._save(state, revision)
         lacking = lacking_items(self.documents, self.model)
+        repeated = state.cursor  # a run before this one published and counted that second, as a whole
         for page in _pages(self.documents, state.cursor, state.until):
-            changes = [change for one in page if one.key not in lacking and (change := self._change(one)) is not None]
+            wanted = [(one, change) for one in page if one.key not in lacking and (change := self._change(one))]
             run = f"reindex-{self.model[:12]}"
-            publish(self.queue, changes, run=run, batch_size=self.settings.batch_size)
-            state = msgspec.structs.replace(
-                state, cursor=str(page[-1].data["indexed_at"]), published=state.published + len(changes)
-            )
+            publish(self.queue, [change for _, change in wanted], run=run, batch_size=self.settings.batch_size)
+            new = sum(one.data["indexed_at"] != repeated for one, _ in wanted)
+            cursor = str(page[-1].data["indexed_at"])
+            state = msgspec.structs.replace(state, cursor=cursor, published=state.published + new)
             revision = self._save(state, revision)
             progress(state.published)
         left = len(lacking_items(self.documents, self.model))
@@ -236,7 +237,7 @@ def lacking_items(documents: DocumentStore, model: str) -> set[str]:
 
 
 def _pages(documents: DocumentStore, cursor: str, until: str) -> Iterator[list[Document]]:
-    """Item documents by the time at which they were indexed, from `cursor` on; a page may repeat the one before."""
+    """Item documents by the time at which they were indexed, from `cursor` on: no second is in two pages."""
     limit = PAGE
     while True:
         page = documents.query(
@@ -248,15 +249,17 @@ def _pages(documents: DocumentStore, cursor: str, until: str) -> Iterator[list[D
             order_by="indexed_at",
             limit=limit,
         )
-        if not page:
-            return
-        yield page
         if len(page) < limit:
+            if page:
+                yield page
             return
-        last = str(page[-1].data["indexed_at"])
+        cursor = str(page[-1].data["indexed_at"])
+        # The last second may go on behind the page: it is read again with the next one.
+        whole = [one for one in page if str(one.data["indexed_at"]) < cursor]
+        if whole:
+            yield whole
         # A whole page of the same second does not move the cursor: read a longer one.
-        limit = limit * 2 if last == cursor else PAGE
-        cursor = last
+        limit = PAGE if whole else limit * 2
 
 
 def _iso(seconds: float) -> str:

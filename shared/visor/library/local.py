@@ -194,7 +194,7 @@ class LocalIndex(Index):
             return exporter.write(site, now=time.time(), advance=advance)
 
     def stats(self) -> StatsAnswer:
-        return self._app.http_api().stats()
+        return self._app.stats()
 
     def _push(self, items: list[PushItem], progress: Progress | None) -> PushAnswer:
         paths: dict[int, Path] = {}

@@ -40,20 +40,24 @@ def local_key(home: Path) -> str:
     path = home / KEY_FILE
     try:
         private_folder(home)
+        if path.exists() and not path.read_text().strip():
+            path.unlink()  # what a power cut or half a copy leaves is no key: with it, nobody would be the owner
         if not path.exists():
             made = path.with_name(f".{KEY_FILE}.{secrets.token_hex(4)}")
-            with os.fdopen(os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-                file.write(secrets.token_urlsafe(32))
-            with suppress(FileExistsError):  # If two processes write, one wins, and both read the same key.
-                path.hardlink_to(made)
-            made.unlink()
+            try:
+                with os.fdopen(os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                    file.write(secrets.token_urlsafe(32))
+                with suppress(FileExistsError):  # If two processes write, one wins, and both read the same key.
+                    path.hardlink_to(made)
+            finally:
+                made.unlink(missing_ok=True)
         path.chmod(0o600)
         return path.read_text().strip()
-    except OSError as exc:
+    except (OSError, UnicodeDecodeError) as exc:
         raise SettingsError(
-            f"The owner's key {path} cannot be used: {exc.strerror}",
-            valid="A file of this user below VISOR_HOME",
-            remedy="Correct its permissions, or set VISOR_OWNER_KEY",
+            f"The owner's key {path} cannot be used: {getattr(exc, 'strerror', None) or 'it is not text'}",
+            valid="A file of this user below VISOR_HOME, on a disk with free space",
+            remedy="Correct its permissions or the space, delete it for a new key, or set VISOR_OWNER_KEY",
         ) from exc
 
 

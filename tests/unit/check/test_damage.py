@@ -29,10 +29,11 @@ from visor.index.format.fast_scan import FastScan
 from visor.index.merge import segment_builder
 from visor.ingest.seen_set import SeenSet
 from visor.ingest.worker import Worker
-from visor.schema.items import Change, Item, item_id
+from visor.schema.items import Change, Item, is_live, item_id
 from visor.schema.search import SearchRequest
 from visor.settings import Settings
 from visor.storage import Stores, open_stores
+from visor.storage.documents import Put
 from visor.storage.publish import publish
 
 pytestmark = pytest.mark.usefixtures("looked_at_once")
@@ -180,6 +181,30 @@ def test_what_waits_for_a_stopped_bulk_is_not_lost(monkeypatch: pytest.MonkeyPat
     said = run("check", "--repair").output
     assert "3 items that source pictures has listed" in said
     assert "Done: Forget them: `visor crawl pictures`, or `visor index` with its folder, brings them" in said
+
+
+def test_what_only_older_documents_have_leaves_with_the_crawls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The picture is deleted, its tombstone merged, and the documents are those of before: no crawl missed the item."""
+    pictures = set_up(tmp_path, monkeypatch)
+    for number in range(4):
+        (pictures / f"{number}.png").write_bytes(drawing(number))
+    assert run("index", str(pictures)).exit_code == 0
+    with open_stores(Settings.read()) as stores:
+        documents = stores.documents.query("items")
+    (pictures / "0.png").unlink()
+    for _ in range(2):
+        assert run("index", str(pictures)).exit_code == 0
+    with open_stores(Settings.read()) as stores:
+        for one in documents:
+            stores.documents.commit([Put(collection="items", key=one.key, data=one.data)])
+    assert "1 item with a document and no vector" in run("check").output
+    run("check", "--repair")
+    for _ in range(2):
+        run("index", str(pictures))
+    assert run("check").exit_code == 0
+    assert run("index", str(pictures)).exit_code == 0
+    with open_stores(Settings.read()) as stores:
+        assert sum(is_live(one.data) for one in stores.documents.query("items")) == 3
 
 
 def test_a_healthy_index_is_called_so(healthy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -288,6 +288,32 @@ def test_a_reindex_that_is_stopped_goes_on_where_it_was(old: App, new: App, monk
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("each_s", [1, 7, 1000])
+def test_no_item_counts_twice_however_often_a_reindex_is_stopped(
+    old: App, new: App, monkeypatch: pytest.MonkeyPatch, each_s: int
+) -> None:
+    """`each_s` items are of one second; a page of four ends within it."""
+    monkeypatch.setattr(reindex, "PAGE", 4)
+    for number, document in enumerate(old.stores.documents.query("items")):
+        data = {**document.data, "indexed_at": f"2026-01-01T00:00:{number // each_s:02d}+00:00"}
+        old.stores.documents.commit([Put(collection="items", key=document.key, data=data)])
+
+    class StoppedError(Exception):
+        pass
+
+    def stop(published: int) -> None:
+        raise StoppedError
+
+    for _ in range(3):
+        with pytest.raises(StoppedError):
+            new.reindex(stop)
+    assert new.reindex().published == ITEMS
+    work(new)
+    models = {document.data["model"] for document in new.stores.documents.query("items")}
+    assert models == {NEW.fingerprint}
+
+
+@pytest.mark.slow
 def test_what_the_old_model_took_for_done_is_published_anew(old: App, new: App) -> None:
     new.reindex()
     work(new, batches=1)

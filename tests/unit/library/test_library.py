@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -549,6 +550,18 @@ def test_stats_say_the_same(home: Path, server: Server) -> None:
     with visor.open(home, name="small") as opened, visor.connect(server.address) as connected:
         assert opened.stats().images == connected.stats().images == 3
         assert msgspec.structs.asdict(opened.stats().model) == msgspec.structs.asdict(connected.stats().model)
+
+
+def test_stats_write_no_owners_key_and_need_none(home: Path, tmp_path: Path) -> None:
+    shutil.copytree(home, tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("owner_key"))
+    (tmp_path / "owner_key").mkdir()  # such as a full disk: none can be written
+    settings = visor.Settings(home=tmp_path, index="small")
+    with visor.open(settings=settings) as index:
+        assert index.stats().images == 3
+    (tmp_path / "owner_key").rmdir()
+    with visor.open(settings=settings) as index:
+        index.stats()
+    assert not (tmp_path / "owner_key").exists()
 
 
 @pytest.mark.parametrize("look", [b"", bytes(range(1, 256)) + b"abc"])

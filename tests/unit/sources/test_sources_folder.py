@@ -491,7 +491,7 @@ def test_a_changed_file_is_another_picture(tmp_path: Path) -> None:
 def test_an_empty_folder_is_an_empty_catalogue_and_none_is_an_error(tmp_path: Path) -> None:
     (page,) = read(tmp_path)
     assert (page.items, page.passed_over) == ((), {"no picture in the folder": 1})
-    with pytest.raises(SourceError, match=r"(?s)gone is not a folder.*sources\.mine\.path"):
+    with pytest.raises(SourceError, match=r"(?s)gone is not a folder.*sources\.mine\.path.*visor source forget mine"):
         read(tmp_path / "gone")
 
 

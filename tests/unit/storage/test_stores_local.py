@@ -198,6 +198,8 @@ def test_what_is_written_to_a_database_that_was_moved_away_is_refused(successor:
 
 def test_errors_of_the_file_system_are_translated(tmp_path: Path) -> None:
     assert type(translate(PermissionError("no"), tmp_path)) is StoreError
+    # A -shm file of a time when the database was read-only stays so.
+    assert "-shm" in str(translate(PermissionError("no"), tmp_path))
 
 
 def test_commits_since_a_time_are_found_by_the_index(tmp_path: Path) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import errno
 import io
 import json
+import os
 import socket
 import stat
 from pathlib import Path
@@ -23,7 +25,7 @@ from PIL import Image
 from visor.app import App
 from visor.cli.main import cli
 from visor.demo.catalogue import DemoCatalogue
-from visor.errors import QuotaReached
+from visor.errors import QuotaReached, SettingsError
 from visor.free_tier.quota import STRANGERS_A_DAY, Meter
 from visor.schema.collections import FEEDBACK
 from visor.schema.search import ExplainRequest, FeedbackRequest, SearchRequest
@@ -125,6 +127,26 @@ def test_the_key_is_made_once_and_its_users_alone(tmp_path: Path) -> None:
     assert len(first) >= 40
     assert [stat.S_IMODE(path.stat().st_mode) for path in (home, home / KEY_FILE)] == [0o700, 0o600]
     assert [path.name for path in home.iterdir()] == [KEY_FILE]
+
+
+def test_an_empty_key_is_made_anew_and_one_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / KEY_FILE).touch()
+    key = local_key(tmp_path)
+    assert len(key) >= 40
+    assert local_key(tmp_path) == key
+    (tmp_path / KEY_FILE).write_bytes(b"\xff\xfe\xff")
+    with pytest.raises(SettingsError, match="it is not text"):
+        local_key(tmp_path)
+
+
+def test_a_key_that_finds_no_space_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: Path, target: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "hardlink_to", full)
+    with pytest.raises(SettingsError, match=r"No space left.*free space"):
+        local_key(tmp_path)
+    assert [*tmp_path.iterdir()] == []
 
 
 def deployed(app: App, stores: Stores | None = None, **settings: Any) -> tuple[FlaskClient, Meter]:

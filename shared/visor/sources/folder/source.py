@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 from itertools import chain
 from pathlib import Path, PurePosixPath
 from posixpath import normpath
+from shlex import quote
 from typing import Annotated, Any, ClassVar, NamedTuple
 from unicodedata import normalize
 
@@ -152,7 +153,8 @@ class FolderSource:
         if not self._root.is_dir():
             raise SourceError(
                 f"Source '{self.name}': {self._root} is not a folder",
-                remedy=f"Correct sources.{self.name}.path, or mount what belongs there",
+                remedy=f"Mount what belongs there, or correct sources.{self.name}.path in visor.toml. If it is gone "
+                f"or was moved: `visor source forget {quote(self.name)}`, then `visor index` with the new path",
             )
         after = tuple(str(checkpoint["path"]).split("/")) if checkpoint and "path" in checkpoint else ()
         root, found = {"root": str(self._root)}, bool(after)

@@ -149,7 +149,7 @@ def translate(exc: sqlite3.Error | OSError, path: Path) -> VisorError:
     return StoreError(
         f"{path} could not be used: {exc}",
         valid="A file that this user may read and write, on a local disk",
-        remedy="Correct VISOR_HOME or the file's permissions",
+        remedy="Correct VISOR_HOME, or the permissions of the file, its folder and the -wal and -shm files beside it",
     )
 
 
