@@ -77,7 +77,7 @@ export async function changeOptions(change: Partial<Options>): Promise<void> {
   else await searchWith(change);
 }
 
-/** The same at once. */
+/** The same, even while a picture is being prepared. */
 export async function searchWith(change: Partial<Options>): Promise<void> {
   const options = { ...state.options.value, k: K_DEFAULT, ...change };
   const query = state.query.value;

@@ -64,11 +64,11 @@ class GuardedSource:
         with guarded(self.name, self._secrets):
             for page in self._source.read(checkpoint):
                 if broken := broken_page(page):
-                    found, valid = (
+                    raise SourceError(
                         f"Source '{self.name}' failed: {broken}",
-                        "Pages as `visor.sources.contract` has them",
+                        valid="Pages as `visor.sources.contract` has them",
+                        remedy="Correct its plug-in: `visor.testing` checks this",
                     )
-                    raise SourceError(found, valid=valid, remedy="Correct its plug-in: `visor.testing` checks this")
                 yield self._guarded(page) if self._secrets else page
 
     def _guarded(self, page: Page) -> Page:

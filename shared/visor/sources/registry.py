@@ -77,12 +77,10 @@ def open_source(name: str, config: Mapping[str, Any], context: SourceContext) ->
         typed = parse_config(expanded, cls.Config, where=f"sources.{name}", what=f"a source of kind {kind}")
         source = cls(name, typed, replace(context, secrets=secrets))
     if getattr(source, "name", None) != name or not callable(getattr(source, "read", None)):
-        found, valid = (
-            f"The plug-in of source kind '{kind}' made no source called '{name}'",
-            "An object with name and read",
-        )
         raise SourceError(
-            found, valid=valid, remedy="Keep the name that it is given as `name`, as docs/sources.md shows"
+            f"The plug-in of source kind '{kind}' made no source called '{name}'",
+            valid="An object with name and read",
+            remedy="Keep the name that it is given as `name`, as docs/sources.md shows",
         )
     return GuardedSource(source, secrets)
 

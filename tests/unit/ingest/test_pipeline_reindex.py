@@ -255,16 +255,21 @@ def test_a_delete_that_is_merged_while_the_new_models_first_delivery_is_under_wa
     assert new.searcher.sample(9) == [item_id("s", "1004")]
 
 
+class StoppedError(Exception):
+    """Ends a reindex in the middle."""
+
+
+def embedded_in_seconds(app: App, each_s: int) -> None:
+    """So many items were embedded in each second: embedding takes its time."""
+    for number, document in enumerate(app.stores.documents.query("items")):
+        data = {**document.data, "indexed_at": f"2026-01-01T00:00:{number // each_s:02d}+00:00"}
+        app.stores.documents.commit([Put(collection="items", key=document.key, data=data)])
+
+
 @pytest.mark.slow
 def test_a_reindex_that_is_stopped_goes_on_where_it_was(old: App, new: App, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reindex, "PAGE", 4)
-    # Not all in one second, as embedding takes its time.
-    for number, document in enumerate(old.stores.documents.query("items")):
-        data = {**document.data, "indexed_at": f"2026-01-01T00:00:{number // 3:02d}+00:00"}
-        old.stores.documents.commit([Put(collection="items", key=document.key, data=data)])
-
-    class StoppedError(Exception):
-        pass
+    embedded_in_seconds(old, each_s=3)
 
     def stop(published: int) -> None:
         if published >= 12:
@@ -294,12 +299,7 @@ def test_no_item_counts_twice_however_often_a_reindex_is_stopped(
 ) -> None:
     """`each_s` items are of one second; a page of four ends within it."""
     monkeypatch.setattr(reindex, "PAGE", 4)
-    for number, document in enumerate(old.stores.documents.query("items")):
-        data = {**document.data, "indexed_at": f"2026-01-01T00:00:{number // each_s:02d}+00:00"}
-        old.stores.documents.commit([Put(collection="items", key=document.key, data=data)])
-
-    class StoppedError(Exception):
-        pass
+    embedded_in_seconds(old, each_s)
 
     def stop(published: int) -> None:
         raise StoppedError

@@ -114,9 +114,9 @@ class FeedSource:
         before = checkpoint or {}
         start, reads = int(before.get("rows", 0)), int(before.get("reads", 0))
         known = {name: before.get(name) for name in ("etag", "modified")}
-        # When the next sale that the rows name begins or ends: from then on they have other prices.
-        turn: float | None = before.get("turn")
-        is_due = turn is not None and self._context.clock() >= turn
+        # When the next sale that the rows name begins or ends, in seconds since 1970.
+        prices_until: float | None = before.get("prices_until")
+        is_due = prices_until is not None and self._context.clock() >= prices_until
         # An item counts as deleted only after two passes have missed it, so a changed feed is read twice.
         self._prices = PriceReader(self._config.decimal, before.get("signs", ()))
         held: dict[str, Any] = known if reads >= READS_MIN and not start and not is_due else {}
@@ -135,7 +135,7 @@ class FeedSource:
                 **validators,
                 "reads": reads if start else reads * is_same + 1,
                 "partial": moved or bool(before.get("partial")),
-                **({"turn": turn} if start and turn is not None else {}),
+                **({"prices_until": prices_until} if start and prices_until is not None else {}),
             }
             yield from self._pages(self._rows(stream), start, state, stream.url)
 
@@ -152,9 +152,10 @@ class FeedSource:
             written = [_first(row.get(name)) for row in read for name in ("price", "sale_price")]
             self._prices.learn(written, machine=self._is_machine)
             signs = sorted(self._prices.seen)
-            if turns := [*self._turns(read), *([state["turn"]] if "turn" in state else [])]:
-                state["turn"] = min(turns)
-            kept = {name: state[name] for name in ("etag", "modified", "reads", "turn") if name in state}
+            known = [state["prices_until"]] if "prices_until" in state else []
+            if changes := [*known, *self._price_changes(read)]:
+                state["prices_until"] = min(changes)
+            kept = {name: state[name] for name in ("etag", "modified", "reads", "prices_until") if name in state}
             yield page_of(
                 self._pictures(some),
                 lambda picture, errors: self._item(*picture, url, errors),
@@ -305,7 +306,7 @@ class FeedSource:
         begins, ends = _period(period)
         return (begins is None or begins <= now) and (ends is None or now <= ends)
 
-    def _turns(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[float]:
+    def _price_changes(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[float]:
         """When sales of those rows will begin or end."""
         now = self._context.now()
         for row in rows:

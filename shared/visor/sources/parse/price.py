@@ -198,9 +198,8 @@ class PriceReader:
             errors.add(key, exc.reason, dropped=False)
             return Money()
         if money.currency is None and (named := currency_code(currency)):
-            errors.add(
-                key, f"price {value!r:.60} has another sign than {named}: its currency is left out", dropped=False
-            )
+            reason = f"price {value!r:.60} has another sign than {named}: its currency is left out"
+            errors.add(key, f"{reason}; write its code beside the amount", dropped=False)
         return money
 
 

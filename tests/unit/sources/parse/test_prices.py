@@ -262,7 +262,11 @@ def test_a_sign_is_not_of_a_currency_that_others_have(value: str, named: str, cu
     assert parse_price(value, named)[1] == currency
     errors = RowErrors()
     assert PriceReader().read("k", value, named, errors).currency == currency
-    said = [f"price {value!r} has another sign than {named}: its currency is left out"] if currency is None else []
+    said = (
+        [f"price {value!r} has another sign than {named}: its currency is left out; write its code beside the amount"]
+        if currency is None
+        else []
+    )
     assert [failure.reason for failure in errors.sample] == said
 
 
